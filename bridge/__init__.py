@@ -1,0 +1,1 @@
+"""The server: API, registry, admission, reconciliation and the operators' command."""
