@@ -62,7 +62,7 @@ def parse_network(text: str) -> Network:
 
 
 def host_network(address: Address) -> Network:
-    """The network of this one address: `/32`, for IPv6 `/128`."""
+    """Give the network of this one address: `/32`, for IPv6 `/128`."""
     return ipaddress.ip_network(address)
 
 
@@ -120,7 +120,7 @@ class Pool:
         return self.last - self.first + 1
 
     def address(self, number: int) -> Address:
-        """The device address of this number.
+        """Give the device address of this number.
 
         Raises:
             InvalidAddressError: no device of this pool can have it.
@@ -131,7 +131,7 @@ class Pool:
         return self.network.network_address + (number - int(self.network.network_address))
 
     def number(self, address: Address) -> int:
-        """The number of this device address; `pool.address(pool.number(a)) == a`.
+        """Give the number of this device address; `pool.address(pool.number(a)) == a`.
 
         Raises:
             InvalidAddressError: no device of this pool can have it.

@@ -45,7 +45,7 @@ def _decode(text: str) -> bytes:
     return raw
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class PeerKey:
     """32 bytes by which an interface knows a peer, whatever they are worth as a key.
 
@@ -74,6 +74,9 @@ class PeerKey:
     def __str__(self) -> str:
         return base64.b64encode(self.raw).decode("ascii")
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self})"
+
     def __eq__(self, other: object) -> bool:
         return self.raw == other.raw if isinstance(other, PeerKey) else NotImplemented
 
@@ -81,7 +84,7 @@ class PeerKey:
         return hash(self.raw)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class PublicKey(PeerKey):
     """A public key that a peer can really have: a canonical point that is not of low order.
 
@@ -94,12 +97,10 @@ class PublicKey(PeerKey):
         """Refuse what no X25519 key pair can have as its public half."""
         PeerKey.__post_init__(self)
         point = int.from_bytes(self.raw, "little")
-        if point >= _FIELD_PRIME and (point & (2**255 - 1)) % _FIELD_PRIME not in _LOW_ORDER:
+        if point % 2**255 % _FIELD_PRIME in _LOW_ORDER:
+            raise InvalidKeyError("A WireGuard public key of zeros or of low order; make a new key pair.")
+        if point >= _FIELD_PRIME:
             raise InvalidKeyError("This WireGuard public key is not in canonical form; make a new key pair.")
-        if (point & (2**255 - 1)) % _FIELD_PRIME in _LOW_ORDER:
-            raise InvalidKeyError(
-                "This WireGuard public key is all zero or of low order; make a new key pair."
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,5 +140,5 @@ class PrivateKey:
         return PublicKey(X25519PrivateKey.from_private_bytes(self.raw).public_key().public_bytes_raw())
 
     def reveal(self) -> str:
-        """The base64 text, for a file of mode 0600 and for nothing else."""
+        """Give the base64 text, for a file of mode 0600 and for nothing else."""
         return base64.b64encode(self.raw).decode("ascii")

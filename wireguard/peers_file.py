@@ -25,7 +25,7 @@ class Applied:
     peers: tuple[PeerStatus, ...]
 
     def by_key(self) -> dict[PeerKey, PeerStatus]:
-        """The peers by their keys."""
+        """Index the peers by their keys."""
         return {peer.public_key: peer for peer in self.peers}
 
 

@@ -10,7 +10,7 @@ from wireguard.peers_file import Applied
 
 
 def now_utc() -> datetime:
-    """The time now, aware UTC."""
+    """Read the clock: aware UTC."""
     return datetime.now(UTC)
 
 
