@@ -1,0 +1,1 @@
+"""HawkBit, the update server: Management API client and embedded stand-in."""
