@@ -1,0 +1,1 @@
+"""What the bridge knows and speaks of: frozen values and records, without any system behind them."""

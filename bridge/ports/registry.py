@@ -1,0 +1,271 @@
+"""The registry: the one truth, behind transactions that cannot wait for anything outside.
+
+A unit of work is a plain function on a :class:`Transaction`. It may be run more than once before its commit
+counts (group commit, serialization conflicts), so it must have no effect but through the transaction.
+All times are aware UTC. Device ids are matched by their folded spelling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from ipaddress import IPv4Address
+from typing import Any, Protocol, TypeVar
+
+from bridge.model.facts import EnrollmentRequest, Facts, Lost, NewAttempt, SignedLeaf, Stored
+from bridge.model.identity import DeviceId, Fingerprint, Pem, Serial
+from bridge.model.records import Device, DeviceState, Installation, Issuance, Lease, Link, System, Window
+from bridge.ports.tunnels import Peer
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """An operator's word that a device may come."""
+
+    device: DeviceId
+    at: datetime
+    key_digest: Fingerprint | None = None
+    voucher_hash: Fingerprint | None = None
+    expires_at: datetime | None = None
+    name: str | None = None
+    type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the audit trail: digests and names, never secrets or bodies."""
+
+    at: datetime
+    actor: str
+    action: str
+    device: DeviceId | None
+    detail: Mapping[str, Any]
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to work on one link until a deadline, for the device as it was at ``epoch``."""
+
+    link: Link
+    """As it was when claimed."""
+    epoch: int
+    holder: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How work on a claim ended. The claim is given back with it."""
+
+    settled_at: datetime | None
+    """When agreement was observed; ``None`` if it was not."""
+    next_at: datetime | None
+    """When to look again; ``None`` for not before a hint or a change."""
+    error: str | None = None
+    foreign: bool = False
+    external_id: str | None = None
+    """``None`` leaves the stored one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What an outside system should be told about a device, read in one transaction."""
+
+    device: Device
+    current: Issuance | None
+    leaves: tuple[Pem, ...]
+    """Every leaf the device ever had."""
+    revoking: tuple[Serial, ...]
+    lease: Lease | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Part of the list of devices, in order of the folded id."""
+
+    devices: tuple[Device, ...]
+    next_after: str | None
+    """Folded id to go on after; ``None`` at the end."""
+
+
+class Transaction(Protocol):
+    """Operations inside one transaction. Each states what it guarantees; constraints hold it, not care."""
+
+    # -- enrollment (hot) --------------------------------------------------------------------------------
+    def facts(self, request: EnrollmentRequest, now: datetime) -> Facts:
+        """Read what the decision table looks at."""
+        ...
+
+    def begin_attempt(self, attempt: NewAttempt) -> None:
+        """Record the intent to have ``attempt.serial`` signed.
+
+        Creates the device row (state ``registered``) if the id is new; raises its epoch; any earlier intent of the
+        device becomes ``revoking`` and its ``ca`` link due; the key becomes the device's (no generation yet), so does
+        the WireGuard key; an address is leased if a WireGuard key came and the device has none.
+
+        :raises bridge.errors.PoolEmpty: no address is free; nothing was written.
+        """
+        ...
+
+    def store_certificate(self, attempt: Serial, signed: SignedLeaf, now: datetime) -> Stored | Lost:
+        """Take the leaf if its attempt is still open at the device's present epoch, else record it as ``revoking``.
+
+        ``FIRST`` and ``REENROLL``: the certificate is current at once, an earlier current or pending one becomes
+        ``revoking``, the device is ``active`` in the attempt's generation, its window is used up, the lease carries the
+        attempt's WireGuard key (if it has one), and the links are due: ``thingsboard`` and, with a lease,
+        ``wireguard`` now, ``ca`` now if anything is ``revoking``, ``hawkbit`` now if the device was seen connected
+        before, else not before its first connect. ``RENEW``: pending; an earlier pending one becomes ``revoking``.
+        The key's generation is set. Only links of systems that are switched on are written.
+        """
+        ...
+
+    def refuse_attempt(self, attempt: Serial) -> None:
+        """Close an attempt that the CA refused; it becomes ``revoking`` later, by the next attempt or the sweep."""
+        ...
+
+    def forget_attempt(self, attempt: Serial) -> None:
+        """Delete an intent whose request surely never left: no certificate of its serial can exist."""
+        ...
+
+    def sweep_attempts(self, now: datetime, limit: int) -> int:
+        """Turn intents that are refused or past their deadline into ``revoking``, ``ca`` link due; return how many."""
+        ...
+
+    # -- reading -----------------------------------------------------------------------------------------
+    def device(self, device: DeviceId) -> Device | None:
+        """Return the device by its folded id."""
+        ...
+
+    def devices(self, after: str | None, limit: int, state: DeviceState | None) -> Page:
+        """Return at most ``limit`` devices whose folded id is greater than ``after``."""
+        ...
+
+    def issuances(self, device: DeviceId) -> tuple[Issuance, ...]:
+        """Return all of the device, oldest first."""
+        ...
+
+    def links(self, device: DeviceId) -> tuple[Link, ...]:
+        """Return all of the device."""
+        ...
+
+    def lease(self, device: DeviceId) -> Lease | None:
+        """Return the device's lease."""
+        ...
+
+    def window(self, device: DeviceId, now: datetime) -> Window | None:
+        """Return the device's open window."""
+        ...
+
+    def picture(self, device: DeviceId) -> Picture | None:
+        """Read what the reconciler needs about a device."""
+        ...
+
+    # -- lifecycle ---------------------------------------------------------------------------------------
+    def register(self, registration: Registration) -> bool:
+        """Register a new id; return False if the id is known (nothing is changed)."""
+        ...
+
+    def open_window(self, window: Window) -> bool:
+        """Open a window for an active device, replacing an open one; False if it is not active in that generation."""
+        ...
+
+    def tombstone(self, device: DeviceId, now: datetime) -> bool:
+        """Retire the device in one step; return False if it is unknown or already a tombstone.
+
+        Raises the epoch; every intent, pending, current and superseded issuance becomes ``revoking``; every link is
+        wanted ``absent``, unsettled and due now (also of a claimed link); windows are closed.
+        """
+        ...
+
+    def reinstate(self, device: DeviceId, now: datetime) -> bool:
+        """Turn a tombstone into ``registered`` (epoch raised, admission without voucher or key); False if it is none."""
+        ...
+
+    def abandon(self, device: DeviceId, now: datetime) -> bool:
+        """Delete an id that never got a certificate, its lease into quarantine; False if it got one or is unknown.
+
+        An intent is turned into ``revoking`` first; an id with anything still ``revoking`` keeps its rows as a
+        ``registered``-free record until revoked: then False is returned and the caller says so.
+        """
+        ...
+
+    # -- outside systems ---------------------------------------------------------------------------------
+    def claim_due(self, holder: str, now: datetime, until: datetime, limit: int) -> tuple[Claim, ...]:
+        """Claim links that are due and unclaimed (or whose claim ended), the longest due first, in one statement."""
+        ...
+
+    def claim_holds(self, claim: Claim, now: datetime) -> bool:
+        """Tell whether the claim is still ours and the device still at its epoch."""
+        ...
+
+    def settle(self, claim: Claim, settlement: Settlement, now: datetime) -> bool:
+        """Write the result and give the claim back; False (and due again at once) if it was lost, or the epoch moved.
+
+        If more hints came since the claim, the link is due again at once.
+        """
+        ...
+
+    def next_due(self) -> datetime | None:
+        """Return when the earliest link is due."""
+        ...
+
+    def hint(self, devices: Sequence[DeviceId], now: datetime) -> int:
+        """Make the ``thingsboard`` and ``hawkbit`` links of active devices due now, one hint more; return how many devices are known."""
+        ...
+
+    def mark_connected(self, device: DeviceId, at: datetime, now: datetime) -> None:
+        """Remember the first observed connect and make ``hawkbit`` and ``thingsboard`` due. Later calls change nothing."""
+        ...
+
+    def mark_revoked(self, serials: Sequence[Serial], now: datetime) -> None:
+        """``revoking`` -> ``revoked``, for serials seen on the CRL."""
+        ...
+
+    def peers(self) -> tuple[int, tuple[Peer, ...]]:
+        """Raise the revision of the peer set by one and return it with every peer that is wanted now."""
+        ...
+
+    def free_lease(self, device: DeviceId, free_at: datetime) -> None:
+        """End the lease of a tombstoned or abandoned id whose peer was seen gone; others may have it from ``free_at`` on."""
+        ...
+
+    # -- installation and audit --------------------------------------------------------------------------
+    def installation(self) -> Installation | None:
+        """Return the installation row."""
+        ...
+
+    def install(
+        self, installation: Installation, first: IPv4Address, last: IPv4Address, now: datetime
+    ) -> None:
+        """Write the installation row and the address pool, once."""
+        ...
+
+    def audit(self, entry: Entry) -> None:
+        """Append to the audit trail."""
+        ...
+
+
+class Registry(Protocol):
+    """Runs units of work, each in a transaction of its own, off the event loop."""
+
+    async def write(self, unit: Callable[[Transaction], T]) -> T:
+        """Run the unit and commit it durably before returning. If it raises, nothing of it is kept.
+
+        :raises bridge.errors.StoreUnavailable: the database did not take it (locked, full, gone).
+        """
+        ...
+
+    async def read(self, unit: Callable[[Transaction], T]) -> T:
+        """Run a unit that writes nothing.
+
+        :raises bridge.errors.StoreUnavailable: the database does not answer.
+        """
+        ...
+
+    async def changed(self, timeout: float) -> bool:
+        """Wait until another process may have committed something, at most ``timeout`` seconds."""
+        ...
