@@ -50,7 +50,9 @@ class BadCsr(BadInput):
     """The CSR is unreadable, weak, or asks for what a device must not have."""
 
     code = "bad_csr"
-    advice = "Make the CSR again: CN = device id, no SAN or exactly DNS:device-id, P-256, P-384, Ed25519 or RSA >= 2048."
+    advice = (
+        "Make the CSR again: CN = device id, no SAN or exactly DNS:device-id; P-256, P-384, Ed25519 or RSA >= 2048."
+    )
 
 
 class BadWireGuardKey(BadInput):
@@ -124,9 +126,7 @@ class KeyInUse(Conflict):
     """The public key belongs to another identity, or to an earlier one of this id."""
 
     code = "key_in_use"
-    advice = (
-        "A key is one identity for ever: make a new key (iot-enroll reset) and ask the operator for a window."
-    )
+    advice = "A key is one identity for ever: make a new key (iot-enroll reset) and ask the operator for a window."
 
 
 class WireGuardKeyInUse(Conflict):
@@ -154,9 +154,7 @@ class Expired(Conflict):
     """The stored certificate of this key has expired."""
 
     code = "expired"
-    advice = (
-        "The certificate needs a renewal by its own key, or an operator's window: iot-bridge re-enroll ID."
-    )
+    advice = "The certificate needs a renewal by its own key, or an operator's window: iot-bridge re-enroll ID."
 
 
 class Superseded(Conflict):

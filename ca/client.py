@@ -9,7 +9,9 @@ from ca.models import Crl, Provisioner, SignedChain
 
 
 class StepCaClient:
-    """One step-ca, asked over an injected ``httpx.AsyncClient``. ``timeout`` (seconds) bounds each call in total."""
+    """One step-ca, asked over an injected ``httpx.AsyncClient``. ``timeout`` (seconds) bounds each call
+    in total.
+    """
 
     def __init__(self, http: httpx.AsyncClient, url: str, *, timeout: float = 10.0) -> None: ...
 

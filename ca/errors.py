@@ -27,8 +27,8 @@ class CaError(Exception):
 class CaRefused(CaError):
     """step-ca said no (a 4xx or 501).
 
-    ``status`` is the HTTP status. ``upstream`` is step-ca's own message, at most 500 characters: for the log, never
-    for a caller. A refused ``sign`` issued nothing.
+    ``status`` is the HTTP status. ``upstream`` is step-ca's own message, at most 500 characters: for the
+    log, never for a caller. A refused ``sign`` issued nothing.
     """
 
     def __init__(self, message: str, *, status: int, upstream: str, check: str) -> None:
@@ -40,8 +40,8 @@ class CaRefused(CaError):
 class CaUnreachable(CaError):
     """No answer came: refused connection, TLS failure, time-out, connection lost.
 
-    ``surely_not_sent`` is True only if the request certainly never left (no connection was made). False means that
-    the CA may have acted: the outcome is unknown.
+    ``surely_not_sent`` is True only if the request certainly never left (no connection was made). False
+    means that the CA may have acted: the outcome is unknown.
     """
 
     def __init__(self, message: str, *, surely_not_sent: bool, check: str) -> None:
@@ -56,9 +56,9 @@ class CaMisconfigured(CaError):
 class CaBadAnswer(CaError):
     """An answer that cannot be used. After a ``sign`` the outcome is unknown: a certificate may exist.
 
-    ``failed`` is a short stable word for what did not hold: ``http``, ``json``, ``size``, ``status``, ``pem``,
-    ``key``, ``cn``, ``san``, ``serial``, ``basic_constraints``, ``key_usage``, ``eku``, ``validity``, ``issuer``,
-    ``chain``, ``crl``, ``root``.
+    ``failed`` is a short stable word for what did not hold: ``http``, ``json``, ``size``, ``status``,
+    ``pem``, ``key``, ``cn``, ``san``, ``serial``, ``basic_constraints``, ``key_usage``, ``eku``,
+    ``validity``, ``issuer``, ``chain``, ``crl``, ``root``.
     """
 
     def __init__(self, message: str, *, failed: str, check: str) -> None:

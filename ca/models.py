@@ -19,7 +19,9 @@ MAX_SERIAL = 2**159 - 1
 """The largest serial: twenty octets, the highest bit clear, so that DER needs no twenty-first."""
 
 Profile = Literal["bridge", "plain"]
-"""``bridge``: the provisioner has our template. ``plain``: any JWK provisioner; serial and EKU are the CA's choice."""
+"""``bridge``: the provisioner has our template. ``plain``: any JWK provisioner; serial and EKU are the
+CA's choice.
+"""
 
 _COLONS = re.compile(r"(?:[0-9a-fA-F]{2}:){31}[0-9a-fA-F]{2}")
 _HEX = re.compile(r"[0-9a-fA-F]{64}")
@@ -39,7 +41,8 @@ class Fingerprint:
     def parse(cls, text: str) -> Self:
         """Read what ``step certificate fingerprint`` or ``openssl x509 -fingerprint -sha256`` print.
 
-        Colons between octets and upper case are accepted, blanks around it too; anything else is ``ValueError``.
+        Colons between octets and upper case are accepted, blanks around it too; anything else is
+        ``ValueError``.
         """
         text = text.strip()
         if not (_HEX.fullmatch(text) or _COLONS.fullmatch(text)):
@@ -83,9 +86,9 @@ def check_serial(serial: int) -> int:
 class Provisioner:
     """A JWK provisioner as ``GET /provisioners`` shows it.
 
-    ``template`` is the text of ``options.x509.template`` (decoded where ca.json holds base64), None when there is
-    none or when it cannot be read over the API (``templateFile``). Durations are None where the provisioner leaves
-    them to the CA. ``encrypted_key`` is the compact JWE where the CA publishes it.
+    ``template`` is the text of ``options.x509.template`` (decoded where ca.json holds base64), None when
+    there is none or when it cannot be read over the API (``templateFile``). Durations are None where the
+    provisioner leaves them to the CA. ``encrypted_key`` is the compact JWE where the CA publishes it.
     """
 
     name: str
@@ -118,8 +121,8 @@ class CheckedLeaf:
     """A leaf that passed every check of ``ca.check``.
 
     ``chain_pem`` is the issuing CA first, then its issuers, without the root: what WIRE calls ``ca_chain``.
-    ``issuer`` is the fingerprint of the CA that signed it; ``spki_sha256`` is lower-case hex of its public key's
-    SubjectPublicKeyInfo.
+    ``issuer`` is the fingerprint of the CA that signed it; ``spki_sha256`` is lower-case hex of its
+    public key's SubjectPublicKeyInfo.
     """
 
     pem: str
@@ -135,7 +138,8 @@ class CheckedLeaf:
 
 @dataclass(frozen=True, slots=True)
 class TrustAnchor:
-    """A tenant's CA: the pinned root, the CA that issues leaves, and what lies between (nearest the leaf first).
+    """A tenant's CA: the pinned root, the CA that issues leaves, and what lies between (nearest the leaf
+    first).
 
     Built by ``ca.bootstrap`` or ``anchor_of``, which check that each certificate was issued by the next.
     """
@@ -192,7 +196,9 @@ class Crl:
 
 @dataclass(frozen=True, slots=True)
 class ServerCertificate:
-    """A server's certificate with its private key: PEM of the leaf followed by its issuers, and of the key (PKCS#8)."""
+    """A server's certificate with its private key: PEM of the leaf followed by its issuers, and of the
+    key (PKCS#8).
+    """
 
     chain_pem: str
     key_pem: str = field(repr=False)

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from bridge.model.identity import DeviceId, Fingerprint, Pem, Serial, WireGuardKey
-from bridge.model.records import Device, Issuance, KeyOwner, Kind, Lease, WireGuardKeyOwner, Window
+from bridge.model.records import Device, Issuance, KeyOwner, Kind, Lease, Window, WireGuardKeyOwner
 
 
 @dataclass(frozen=True, slots=True)

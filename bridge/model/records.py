@@ -23,7 +23,10 @@ class DeviceState(StrEnum):
 
 
 class IssuanceState(StrEnum):
-    """intent -> pending, current or revoking; pending -> current or revoking; current -> superseded -> revoking -> revoked."""
+    """Where an issuance stands.
+
+    intent -> pending, current or revoking; pending -> current or revoking; current -> superseded -> revoking -> revoked.
+    """
 
     INTENT = "intent"
     PENDING = "pending"

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from bridge.model.facts import EnrollmentRequest, Facts, Lost, NewAttempt, SignedLeaf, Stored
 from bridge.model.identity import DeviceId, Fingerprint, Pem, Serial
-from bridge.model.records import Device, DeviceState, Installation, Issuance, Lease, Link, System, Window
+from bridge.model.records import Device, DeviceState, Installation, Issuance, Lease, Link, Window
 from bridge.ports.tunnels import Peer
 
 T = TypeVar("T")
@@ -186,10 +186,11 @@ class Transaction(Protocol):
         ...
 
     def abandon(self, device: DeviceId, now: datetime) -> bool:
-        """Delete an id that never got a certificate, its lease into quarantine; False if it got one or is unknown.
+        """Forget an id that never got a certificate; False if it is unknown, got one, or is a tombstone.
 
-        An intent is turned into ``revoking`` first; an id with anything still ``revoking`` keeps its rows as a
-        ``registered``-free record until revoked: then False is returned and the caller says so.
+        Its address goes into quarantine until ``now`` plus the store's quarantine (no peer was ever published). Intents
+        become ``revoking``; the rows of an id with anything left to revoke are kept until that is done, with the
+        registration taken back, and deleted by the sweep.
         """
         ...
 
@@ -214,11 +215,14 @@ class Transaction(Protocol):
         ...
 
     def hint(self, devices: Sequence[DeviceId], now: datetime) -> int:
-        """Make the ``thingsboard`` and ``hawkbit`` links of active devices due now, one hint more; return how many devices are known."""
+        """Make the ``thingsboard`` and ``hawkbit`` links of active devices due now, one hint more.
+
+        Return how many of the devices are known.
+        """
         ...
 
     def mark_connected(self, device: DeviceId, at: datetime, now: datetime) -> None:
-        """Remember the first observed connect and make ``hawkbit`` and ``thingsboard`` due. Later calls change nothing."""
+        """Remember the first observed connect; ``hawkbit`` and ``thingsboard`` are due. Later calls change nothing."""
         ...
 
     def mark_revoked(self, serials: Sequence[Serial], now: datetime) -> None:
@@ -230,7 +234,7 @@ class Transaction(Protocol):
         ...
 
     def free_lease(self, device: DeviceId, free_at: datetime) -> None:
-        """End the lease of a tombstoned or abandoned id whose peer was seen gone; others may have it from ``free_at`` on."""
+        """End the lease of a tombstoned id whose peer was seen gone; others may have it from ``free_at`` on."""
         ...
 
     # -- installation and audit --------------------------------------------------------------------------
@@ -238,9 +242,7 @@ class Transaction(Protocol):
         """Return the installation row."""
         ...
 
-    def install(
-        self, installation: Installation, first: IPv4Address, last: IPv4Address, now: datetime
-    ) -> None:
+    def install(self, installation: Installation, first: IPv4Address, last: IPv4Address, now: datetime) -> None:
         """Write the installation row and the address pool, once."""
         ...
 
@@ -266,6 +268,6 @@ class Registry(Protocol):
         """
         ...
 
-    async def changed(self, timeout: float) -> bool:
-        """Wait until another process may have committed something, at most ``timeout`` seconds."""
+    async def changed(self, seconds: float) -> bool:
+        """Wait until any process may have committed something, at most ``seconds``; True if so."""
         ...
