@@ -25,7 +25,8 @@ class DeviceState(StrEnum):
 class IssuanceState(StrEnum):
     """Where an issuance stands.
 
-    intent -> pending, current or revoking; pending -> current or revoking; current -> superseded -> revoking -> revoked.
+    intent -> pending, current or revoking; pending -> current or revoking;
+    current -> superseded -> revoking -> revoked.
     """
 
     INTENT = "intent"

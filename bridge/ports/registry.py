@@ -182,7 +182,7 @@ class Transaction(Protocol):
         ...
 
     def reinstate(self, device: DeviceId, now: datetime) -> bool:
-        """Turn a tombstone into ``registered`` (epoch raised, admission without voucher or key); False if it is none."""
+        """Turn a tombstone into ``registered``, its epoch raised, by bare id; False if it is none."""
         ...
 
     def abandon(self, device: DeviceId, now: datetime) -> bool:

@@ -1,0 +1,122 @@
+"""Who gets what: the decision table of the wire protocol, section 2, as one pure function.
+
+Decided by the registry's facts, never by the client's word. Rows are tried in the table's order. Responsible for the
+decision only: it reads nothing, writes nothing, and asks no clock (``facts.now`` is the time).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bridge.errors import (
+    AttemptOpen,
+    Expired,
+    IdentityExists,
+    IdSpelling,
+    KeyInUse,
+    Retired,
+    WireGuardKeyDiffers,
+    WireGuardKeyInUse,
+)
+from bridge.model.facts import AnswerStored, AwaitAttempt, Begin, Decision, EnrollmentRequest, Facts
+from bridge.model.records import Device, DeviceState, Issuance, IssuanceState, Kind
+from bridge.ports.admission import AdmissionPolicy, Candidate
+
+_ANSWERABLE = frozenset({IssuanceState.CURRENT, IssuanceState.PENDING})
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the operator configured that the table depends on."""
+
+    policy: AdmissionPolicy
+    reenrollment_allowed: bool = False
+    """``BRIDGE_REENROLLMENT=allow``: an active id may come with a new key without a window."""
+
+
+def decide(request: EnrollmentRequest, facts: Facts, rules: Rules) -> Decision:
+    """Return what to do with the request.
+
+    Total: every combination of facts and request ends in a decision or a refusal.
+
+    :raises bridge.errors.Refused: the request is turned down, and nothing changes.
+    """
+    device = facts.device
+    if device is not None and device.state is DeviceState.TOMBSTONE:
+        raise Retired(f"the device {device.id} was decommissioned")
+    if device is not None and device.id != request.device:
+        raise IdSpelling("this id is known under another spelling")
+    _refuse_foreign_key(request, facts)
+    if facts.stored is not None and facts.stored.state in _ANSWERABLE:
+        return _stored_answer(request, facts, facts.stored)
+    if facts.attempt is not None and facts.attempt.is_open(facts.now):
+        return _beside_open_attempt(request, facts, rules, facts.attempt)
+    return _new_attempt(request, facts, rules)
+
+
+def _refuse_foreign_key(request: EnrollmentRequest, facts: Facts) -> None:
+    """Refuse a key of another id, of an earlier generation, or whose certificate is neither current nor pending."""
+    owner, stored = facts.key_owner, facts.stored
+    if owner is not None:
+        if owner.device.folded != request.device.folded:
+            raise KeyInUse("this key belongs to another identity")
+        reached = facts.device.generation if facts.device is not None else 0
+        if owner.generation is not None and owner.generation < reached:
+            raise KeyInUse("this key belongs to an earlier identity of this device")
+    if stored is not None and stored.state not in _ANSWERABLE:
+        raise KeyInUse("the certificate of this key is no longer valid")
+
+
+def _stored_answer(request: EnrollmentRequest, facts: Facts, stored: Issuance) -> AnswerStored:
+    if request.wg_key is not None and request.wg_key != stored.wg_key:
+        raise WireGuardKeyDiffers("the certificate of this key was issued with another WireGuard key, or with none")
+    if stored.not_after is not None and stored.not_after <= facts.now:
+        raise Expired("the certificate of this key has expired")
+    return AnswerStored(stored, facts.lease)
+
+
+def _beside_open_attempt(request: EnrollmentRequest, facts: Facts, rules: Rules, attempt: Issuance) -> AwaitAttempt:
+    if attempt.spki == request.csr.spki:
+        return AwaitAttempt(attempt.deadline)
+    _new_attempt(request, facts, rules)  # only a key that would get an attempt is told to wait for this one
+    raise AttemptOpen(
+        "an attempt with another key is under way for this id",
+        retry_after=(attempt.deadline - facts.now).total_seconds(),
+    )
+
+
+def _new_attempt(request: EnrollmentRequest, facts: Facts, rules: Rules) -> Begin:
+    device = facts.device
+    if device is None or device.state is DeviceState.REGISTERED:
+        return _first(request, facts, rules, device)
+    current = facts.current
+    if current is not None and request.proven_leaf is not None and request.proven_leaf == current.leaf_sha256:
+        return _renewal(request, device, current)
+    if facts.window is not None or rules.reenrollment_allowed:
+        return _reenrollment(request, facts, rules, device)
+    raise IdentityExists("this id is active under another key")
+
+
+def _first(request: EnrollmentRequest, facts: Facts, rules: Rules, device: Device | None) -> Begin:
+    admitted = rules.policy.admit(Candidate(request, device, None, facts.now))
+    generation = (device.generation if device is not None else 0) + 1
+    owner = facts.wg_owner
+    if owner is not None and (owner.device.folded != request.device.folded or owner.generation != generation):
+        raise WireGuardKeyInUse("this WireGuard key is held by another identity")
+    return Begin(Kind.FIRST, generation, admitted.proven)
+
+
+def _renewal(request: EnrollmentRequest, device: Device, current: Issuance) -> Begin:
+    if request.wg_key is not None and request.wg_key != current.wg_key:
+        raise WireGuardKeyDiffers("a renewal keeps the WireGuard key; leave it out or send the stored one")
+    return Begin(Kind.RENEW, device.generation, device.proven)
+
+
+def _reenrollment(request: EnrollmentRequest, facts: Facts, rules: Rules, device: Device) -> Begin:
+    admitted = rules.policy.admit(Candidate(request, device, facts.window, facts.now))
+    generation = device.generation + 1
+    owner = facts.wg_owner
+    # The key of an earlier try for this same new generation is the device's own; any other holder is not.
+    if owner is not None and (owner.device.folded != request.device.folded or owner.generation != generation):
+        raise WireGuardKeyInUse("a new identity needs a new WireGuard key, or none")
+    return Begin(Kind.REENROLL, generation, admitted.proven)
