@@ -6,6 +6,7 @@ or a second directive into a configuration file. Who holds which address is not 
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
@@ -64,6 +65,11 @@ def parse_network(text: str) -> Network:
 def host_network(address: Address) -> Network:
     """Give the network of this one address: `/32`, for IPv6 `/128`."""
     return ipaddress.ip_network(address)
+
+
+def in_order(networks: Iterable[Network]) -> tuple[Network, ...]:
+    """Put networks into one order, each once, so that two lists of them can be compared."""
+    return tuple(sorted(set(networks), key=lambda net: (net.version, net.network_address.packed, net.prefixlen)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +165,7 @@ def _checked_host(host: str) -> str:
     except ValueError:
         pass
     labels = host.split(".")
-    if (
-        len(host) > _HOST_LENGTH
-        or not all(_LABEL.fullmatch(label) for label in labels)
-        or labels[-1].isdigit()
-    ):
+    if len(host) > _HOST_LENGTH or not all(_LABEL.fullmatch(label) for label in labels) or labels[-1].isdigit():
         raise InvalidAddressError(f"{host!r} is neither a host name nor an IP address.")
     return host
 

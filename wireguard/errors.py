@@ -66,6 +66,10 @@ class RefusedError(InterfaceError):
         self.detail = detail
 
 
+class KeyRefusedError(RefusedError):
+    """The program found a key, in its arguments or in a file, that is none."""
+
+
 class UnexpectedOutputError(InterfaceError):
     """`wg` printed something this version of the package does not understand."""
 

@@ -33,9 +33,7 @@ _LOW_ORDER = frozenset(
 
 def _decode(text: str) -> bytes:
     if len(text) != _TEXT_LENGTH or not text.isascii():
-        raise InvalidKeyError(
-            f"A WireGuard key is {_TEXT_LENGTH} characters of base64, this has {len(text)}."
-        )
+        raise InvalidKeyError(f"A WireGuard key is {_TEXT_LENGTH} characters of base64, this has {len(text)}.")
     try:
         raw = base64.b64decode(text, validate=True)
     except binascii.Error as error:
