@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from bridge.model.facts import EnrollmentRequest, Facts, Lost, NewAttempt, SignedLeaf, Stored
 from bridge.model.identity import DeviceId, Fingerprint, Pem, Serial
-from bridge.model.records import Device, DeviceState, Installation, Issuance, Lease, Link, Window
+from bridge.model.records import Device, DeviceState, Installation, Issuance, Lease, Link, System, Window
 from bridge.ports.tunnels import Peer
 
 T = TypeVar("T")
@@ -195,8 +195,11 @@ class Transaction(Protocol):
         ...
 
     # -- outside systems ---------------------------------------------------------------------------------
-    def claim_due(self, holder: str, now: datetime, until: datetime, limit: int) -> tuple[Claim, ...]:
-        """Claim links that are due and unclaimed (or whose claim ended), the longest due first, in one statement."""
+    def claim_due(self, system: System, holder: str, now: datetime, until: datetime, limit: int) -> tuple[Claim, ...]:
+        """Claim links of the system that are due and unclaimed (or whose claim ended), in one statement.
+
+        Cuts come first, then the longest due. Each claim counts as one more attempt.
+        """
         ...
 
     def claim_holds(self, claim: Claim, now: datetime) -> bool:
@@ -206,12 +209,13 @@ class Transaction(Protocol):
     def settle(self, claim: Claim, settlement: Settlement, now: datetime) -> bool:
         """Write the result and give the claim back; False (and due again at once) if it was lost, or the epoch moved.
 
-        If more hints came since the claim, the link is due again at once.
+        The hints that the claim saw are used up when agreement was observed; if more came since, the link is due again
+        at once. Attempts count from 0 again when agreement was observed.
         """
         ...
 
-    def next_due(self) -> datetime | None:
-        """Return when the earliest link is due."""
+    def next_due(self, system: System) -> datetime | None:
+        """Return when the system's earliest link is due and not claimed."""
         ...
 
     def hint(self, devices: Sequence[DeviceId], now: datetime) -> int:

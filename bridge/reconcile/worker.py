@@ -1,0 +1,132 @@
+"""One system's worker: claims what is due, lets the door bring it into agreement, gives the claims back.
+
+Several processes may run a worker for the same system: a link is worked on under a claim whose deadline is longer than
+any client's total time-out, so no call of a lost claim can land after another holder has begun.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from bridge.errors import BridgeError
+from bridge.model.records import System
+from bridge.ports.registry import Claim, Registry, Settlement
+from bridge.ports.runtime import Clock, Randomness
+from bridge.reconcile.backoff import delay
+from bridge.reconcile.door import ClaimLostError, Door
+
+_log = structlog.get_logger("bridge.reconcile")
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How hard a worker may press its system."""
+
+    at_once: int = 8
+    """Links worked on at the same time."""
+    claim_for: timedelta = timedelta(seconds=60)
+    """How long a claim holds; longer than the client's total time-out."""
+    idle: timedelta = timedelta(seconds=5)
+    """Longest sleep without looking whether something is due."""
+
+
+class Worker:
+    """Works off the due links of one system until it is told to stop."""
+
+    def __init__(
+        self, system: System, door: Door, registry: Registry, clock: Clock, randomness: Randomness, pace: Pace
+    ) -> None:
+        self.system = system
+        self._door = door
+        self._registry = registry
+        self._clock = clock
+        self._randomness = randomness
+        self._pace = pace
+        self._holder = f"{system}-{randomness.octets(8).hex()}"
+        self._wake = asyncio.Event()
+        self._busy: set[asyncio.Task[None]] = set()
+
+    def wake(self) -> None:
+        """Look at once whether something is due."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Work until cancelled; what is claimed then is finished first."""
+        try:
+            while True:
+                self._wake.clear()
+                wait = await self._look()
+                await self._sleep(wait)
+        finally:
+            if self._busy:
+                await asyncio.wait(self._busy)
+
+    async def step(self) -> int:
+        """Claim and work off one batch; return how many links it held."""
+        claims = await self._claim(self._pace.at_once)
+        await asyncio.gather(*(self._work(claim) for claim in claims))
+        return len(claims)
+
+    async def _look(self) -> float:
+        """Start work on what is due; return for how many seconds there is nothing more to start."""
+        try:
+            due = await self._registry.read(lambda tx: tx.next_due(self.system))
+            free = self._pace.at_once - len(self._busy)
+            now = self._clock.now()
+            if due is not None and due <= now and free > 0:
+                for claim in await self._claim(free):
+                    task = asyncio.create_task(self._work(claim))
+                    self._busy.add(task)
+                    task.add_done_callback(self._finished)
+                due = await self._registry.read(lambda tx: tx.next_due(self.system))
+        except BridgeError as e:
+            _log.warning("reconcile.store", system=self.system, error=str(e))
+            return 1.0
+        idle = self._pace.idle.total_seconds()
+        if due is None or len(self._busy) >= self._pace.at_once:
+            return idle
+        return min(idle, max(0.01, (due - self._clock.now()).total_seconds()))
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._busy.discard(task)
+        self._wake.set()
+
+    async def _sleep(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._wake.wait(), seconds)
+        except TimeoutError:
+            return
+
+    async def _claim(self, limit: int) -> tuple[Claim, ...]:
+        now = self._clock.now()
+        until = now + self._pace.claim_for
+        return await self._registry.write(lambda tx: tx.claim_due(self.system, self._holder, now, until, limit))
+
+    async def _work(self, claim: Claim) -> None:
+        async def guard() -> None:
+            if not await self._registry.read(lambda tx: tx.claim_holds(claim, self._clock.now())):
+                raise ClaimLostError("the claim ended or the device's fate changed")
+
+        try:
+            settlement = await self._door.agree(claim, guard)
+        except ClaimLostError:
+            settlement = Settlement(settled_at=None, next_at=self._clock.now())
+        except BridgeError as e:
+            settlement = self._failed(claim, str(e))
+        except Exception:
+            _log.exception("reconcile.bug", system=self.system, device=str(claim.link.device))
+            settlement = self._failed(claim, "internal error; see the bridge's log")
+        try:
+            await self._registry.write(lambda tx: tx.settle(claim, settlement, self._clock.now()))
+        except BridgeError as e:
+            # The claim runs out by itself and the link is due again.
+            _log.warning("reconcile.settle", system=self.system, device=str(claim.link.device), error=str(e))
+
+    def _failed(self, claim: Claim, text: str) -> Settlement:
+        wait = delay(claim.link.attempts, claim.link.wanted, self._randomness.fraction())
+        _log.info("reconcile.failed", system=self.system, device=str(claim.link.device), error=text)
+        return Settlement(settled_at=None, next_at=self._clock.now() + wait, error=text)
