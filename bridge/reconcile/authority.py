@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from bridge.model.identity import Serial
+from bridge.model.identity import DeviceId, Serial
 from bridge.ports.authority import CertificateAuthority
-from bridge.ports.registry import Claim, Entry, Registry, Settlement
+from bridge.ports.registry import Claim, Entry, Registry, Settlement, Transaction
 from bridge.ports.runtime import Clock
 from bridge.reconcile.coalesce import Coalesced
 from bridge.reconcile.door import Guard
@@ -37,8 +37,12 @@ class AuthorityDoor:
         now = self._clock.now()
         seen = tuple(serial for serial in picture.revoking if serial in listed)
         if seen:
-            entry = Entry(now, "reconciler", "certificate.revoked", device, {"serials": [str(s) for s in seen]})
-            await self._registry.write(lambda tx: (tx.mark_revoked(seen, now), tx.audit(entry)))
+            await self._registry.write(lambda tx: _note(tx, device, seen, now))
         if len(seen) < len(picture.revoking):
             return Settlement(settled_at=None, next_at=now + _CRL_RECHECK, error="revoked, but not on the CRL yet")
         return Settlement(settled_at=now, next_at=None)
+
+
+def _note(tx: Transaction, device: DeviceId, seen: tuple[Serial, ...], now: datetime) -> None:
+    tx.mark_revoked(seen, now)
+    tx.audit(Entry(now, "reconciler", "certificate.revoked", device, {"serials": [str(serial) for serial in seen]}))

@@ -14,7 +14,7 @@ class ClaimLostError(BridgeError):
 
 
 Guard = Callable[[], Awaitable[None]]
-"""Raises :class:`ClaimLostError` unless the claim still holds at the device's epoch. Awaited before each change outside."""
+"""Raises :class:`ClaimLostError` unless the claim holds at the device's epoch. Awaited before each change outside."""
 
 
 class Door(Protocol):

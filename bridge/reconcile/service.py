@@ -80,8 +80,7 @@ class Reconciler:
     async def _sweep(self) -> None:
         while True:
             try:
-                now = self._clock.now()
-                swept = await self._registry.write(lambda tx: tx.sweep_attempts(now, _SWEEP_BATCH))
+                swept = await self._registry.write(lambda tx: tx.sweep_attempts(self._clock.now(), _SWEEP_BATCH))
                 if swept:
                     _log.info("sweep", revoking=swept)
             except BridgeError as e:
@@ -90,9 +89,11 @@ class Reconciler:
 
     async def _take_hints(self) -> None:
         while True:
-            devices = await self._hints.take()
-            try:
-                known = await self._registry.write(lambda tx: tx.hint(devices, self._clock.now()))
-                _log.debug("hints", offered=len(devices), known=known)
-            except BridgeError as e:
-                _log.warning("reconcile.hints", error=str(e), lost=len(devices))
+            await self._write_hints(await self._hints.take())
+
+    async def _write_hints(self, devices: Sequence[DeviceId]) -> None:
+        try:
+            known = await self._registry.write(lambda tx: tx.hint(devices, self._clock.now()))
+            _log.debug("hints", offered=len(devices), known=known)
+        except BridgeError as e:
+            _log.warning("reconcile.hints", error=str(e), lost=len(devices))

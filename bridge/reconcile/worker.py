@@ -117,7 +117,7 @@ class Worker:
             settlement = Settlement(settled_at=None, next_at=self._clock.now())
         except BridgeError as e:
             settlement = self._failed(claim, str(e))
-        except Exception:
+        except Exception:  # noqa: BLE001 - a bug in one door must not stop the others
             _log.exception("reconcile.bug", system=self.system, device=str(claim.link.device))
             settlement = self._failed(claim, "internal error; see the bridge's log")
         try:
