@@ -41,6 +41,6 @@ class DeviceView:
     def outstanding(self) -> tuple[str, ...]:
         """Return the systems in which a tombstone is not yet verified as gone."""
         systems = {link.system.value for link in self.links if link.settled_at is None}
-        if any(i.state not in {IssuanceState.REVOKED} for i in self.issuances):
+        if any(i.state is not IssuanceState.REVOKED for i in self.issuances):
             systems.add("ca")
         return tuple(sorted(systems))
