@@ -43,6 +43,7 @@ def parse_csr(pem: str, device: DeviceId) -> Csr:
         der=der,
         der_sha256=Fingerprint.of(der),
         spki=Fingerprint.of(spki),
+        spki_der=spki,
     )
 
 

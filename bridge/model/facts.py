@@ -22,7 +22,9 @@ class Csr:
     pem: Pem
     der_sha256: Fingerprint
     spki: Fingerprint
+    """Digest of ``spki_der``: the name of the key in the registry."""
     der: bytes
+    spki_der: bytes
 
 
 @dataclass(frozen=True, slots=True)
