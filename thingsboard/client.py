@@ -223,9 +223,7 @@ class ThingsBoardClient:
     ) -> Answer | None:
         harmless = method in {"GET", "DELETE"} if idempotent is None else idempotent
         token = await self._login.token()
-        answer = await self._transport.send(
-            method, path, body=body, params=params, token=token, idempotent=harmless
-        )
+        answer = await self._transport.send(method, path, body=body, params=params, token=token, idempotent=harmless)
         if answer.status == httpx.codes.UNAUTHORIZED:
             token = await self._login.token(instead_of=token)
             answer = await self._transport.send(

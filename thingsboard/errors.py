@@ -16,7 +16,6 @@ Responsible for the names and the advice; not for deciding whether to try again 
       PlatformBadAnswer        an answer that does not make sense
         CredentialsMismatch    stored credentials differ from those that were sent
 """
-# ruff: noqa: N818 - named for what happened, as their readers say it
 
 
 class PlatformError(Exception):

@@ -29,9 +29,7 @@ class _Tokens:
 class Login:
     """Hands out the current access token. Safe for many tasks of one event loop."""
 
-    def __init__(
-        self, transport: Transport, username: str, password: str, *, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, transport: Transport, username: str, password: str, *, clock: Callable[[], float]) -> None:
         self._transport = transport
         self._username = username
         self._password = password

@@ -8,10 +8,10 @@ import functools
 import json
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import httpx
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from thingsboard.errors import (
     CertificateTaken,
@@ -116,7 +116,7 @@ class Transport:
         )
         retrying = AsyncRetrying(
             stop=stop_after_attempt(_ATTEMPTS),
-            wait=wait_exponential_jitter(initial=0.1, max=1.0, jitter=0.1),
+            wait=wait_random_exponential(multiplier=0.1, max=1.0),
             retry=retry_if_exception(lambda e: _worth_repeating(e, idempotent=idempotent)),
             reraise=True,
         )
@@ -143,20 +143,17 @@ class Transport:
 
 
 P = ParamSpec("P")
-S = TypeVar("S")
 T = TypeVar("T")
 
 
-def bounded(
-    call: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
-) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+def bounded(call: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
     """Give a call of the client `TOTAL_TIMEOUT` seconds in all; past them it raises `PlatformUnreachable`."""
 
     @functools.wraps(call)
-    async def within(self: S, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def within(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             async with asyncio.timeout(TOTAL_TIMEOUT):
-                return await call(self, *args, **kwargs)
+                return await call(*args, **kwargs)
         except TimeoutError as e:
             raise PlatformUnreachable(
                 f"ThingsBoard took more than {TOTAL_TIMEOUT:.0f} s; it may be overloaded, see its log"
@@ -180,9 +177,7 @@ def failure(answer: Answer) -> PlatformError:
     if status in _BY_STATUS:
         return _BY_STATUS[status](said)
     if status == httpx.codes.FORBIDDEN:
-        advice = (
-            "raise the tenant's limit" if answer.error_code == _CODE_LIMIT else "use a tenant administrator"
-        )
+        advice = "raise the tenant's limit" if answer.error_code == _CODE_LIMIT else "use a tenant administrator"
         return PlatformMisconfigured(f"ThingsBoard does not allow this: {said}; {advice}")
     if status == httpx.codes.TOO_MANY_REQUESTS:
         return PlatformBusy(f"ThingsBoard limits requests: {said}", retry_after=_seconds(answer.retry_after))
