@@ -50,7 +50,7 @@ class CaUnreachable(CaError):
 
 
 class CaMisconfigured(CaError):
-    """An operator has to change something; ``check`` names the variable or holds the lines of ca.json to add."""
+    """An operator has to change something; ``check`` names the variable or holds lines for ca.json."""
 
 
 class CaBadAnswer(CaError):
@@ -58,7 +58,7 @@ class CaBadAnswer(CaError):
 
     ``failed`` is a short stable word for what did not hold: ``http``, ``json``, ``size``, ``status``,
     ``pem``, ``key``, ``cn``, ``san``, ``serial``, ``basic_constraints``, ``key_usage``, ``eku``,
-    ``validity``, ``issuer``, ``chain``, ``crl``, ``root``.
+    ``validity``, ``issuer``, ``extension``, ``chain``, ``crl``, ``root``.
     """
 
     def __init__(self, message: str, *, failed: str, check: str) -> None:

@@ -138,8 +138,7 @@ class CheckedLeaf:
 
 @dataclass(frozen=True, slots=True)
 class TrustAnchor:
-    """A tenant's CA: the pinned root, the CA that issues leaves, and what lies between (nearest the leaf
-    first).
+    """A tenant's CA: the pinned root, the CA that issues leaves, and what lies between, from leaf to root.
 
     Built by ``ca.bootstrap`` or ``anchor_of``, which check that each certificate was issued by the next.
     """
@@ -196,8 +195,9 @@ class Crl:
 
 @dataclass(frozen=True, slots=True)
 class ServerCertificate:
-    """A server's certificate with its private key: PEM of the leaf followed by its issuers, and of the
-    key (PKCS#8).
+    """A server's certificate with its private key.
+
+    ``chain_pem`` is the leaf followed by its issuers, without the root; ``key_pem`` is unencrypted PKCS#8.
     """
 
     chain_pem: str

@@ -55,7 +55,7 @@ def decrypt_key(provisioner: Provisioner, encrypted_key: str, password: str | by
     secret = password.encode() if isinstance(password, str) else password
     try:
         plain = jwe.decrypt_compact(
-            encrypted_key, OctKey.import_key(secret), algorithms=list(_ALGORITHMS), registry=pbes2_registry()
+            encrypted_key, OctKey(secret, secret), algorithms=list(_ALGORITHMS), registry=pbes2_registry()
         ).plaintext
         jwk = json.loads(plain or b"")
     except (JoseError, ValueError, TypeError, KeyError, AssertionError) as error:
@@ -66,9 +66,7 @@ def decrypt_key(provisioner: Provisioner, encrypted_key: str, password: str | by
     return _fitting(provisioner, _from_jwk(provisioner, jwk))
 
 
-def read_key(
-    provisioner: Provisioner, text: str | bytes, password: str | bytes | None = None
-) -> ProvisionerKey:
+def read_key(provisioner: Provisioner, text: str | bytes, password: str | bytes | None = None) -> ProvisionerKey:
     """Read the content of a key file: PEM (encrypted or not), JWK, or JWE under ``password``.
 
     Raises CaMisconfigured if it is none of these or its key is not the provisioner's.
@@ -94,7 +92,7 @@ def read_key(
 
 
 def pbes2_registry() -> JWERegistry:
-    """A registry of our own: joserfc's PBES2 stops at 300,000 iterations, less than today's step-ca writes."""
+    """Return a registry of our own: joserfc's PBES2 stops at 300,000 iterations, step-ca writes 600,000."""
     registry = JWERegistry(algorithms=list(_ALGORITHMS))
     algorithms = dict(registry.algorithms["alg"])
     for name, algorithm in algorithms.items():

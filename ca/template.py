@@ -38,9 +38,7 @@ _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that keeps a provisioner from being ours: what is wrong, and the lines of ca.json that
-    mend it.
-    """
+    """One thing that keeps a provisioner from being ours, and the lines of ca.json that mend it."""
 
     what: str
     lines: str
@@ -55,8 +53,7 @@ def device_template() -> str:
 
 
 def server_template(names: tuple[str, ...]) -> str:
-    """Return the template of the server provisioner: server authentication only, and only for one of
-    ``names``.
+    """Return the template of the server provisioner: server authentication, and only for one of ``names``.
 
     Each certificate names exactly the host that the token's subject asks for. ``ValueError`` if a name is
     not a host name, so that none can break out of its quotes.
@@ -75,13 +72,13 @@ def server_template(names: tuple[str, ...]) -> str:
 
 
 def go_duration(duration: timedelta) -> str:
-    """Write ``duration`` as step-ca reads it: whole hours where they fit, else seconds (``720h``, ``90s``)."""
+    """Write ``duration`` as step-ca reads it: whole hours where they fit, else seconds (``90s``)."""
     seconds = int(duration.total_seconds())
     return f"{seconds // 3600}h" if seconds % 3600 == 0 else f"{seconds}s"
 
 
 def claims(max_lifetime: timedelta = MAX_LIFETIME) -> dict[str, Any]:
-    """Return the claims of our provisioners: no renewal past the bridge, and how long a certificate may live."""
+    """Return the claims of our provisioners: no renewal past the bridge, and how long leaves may live."""
     return {
         "disableRenewal": True,
         "defaultTLSCertDuration": go_duration(min(DEFAULT_LIFETIME, max_lifetime)),
@@ -117,9 +114,7 @@ def judge(provisioner: Provisioner, *, lifetime: timedelta | None = None) -> tup
     if provisioner.template is None:
         problems.append(Problem("the provisioner has no readable certificate template", _template_lines()))
     elif _squeeze(provisioner.template) != _squeeze(DEVICE_TEMPLATE):
-        problems.append(
-            Problem("the provisioner's certificate template is not the bridge's", _template_lines())
-        )
+        problems.append(Problem("the provisioner's certificate template is not the bridge's", _template_lines()))
     if not provisioner.disable_renewal:
         lines = '"claims": {"disableRenewal": true}'
         problems.append(Problem("the CA renews certificates without asking the bridge", lines))

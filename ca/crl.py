@@ -1,0 +1,46 @@
+"""The CA's revocation list: parsed, and believed only with the issuing CA's signature (RFC 5280, 6.3.3)."""
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+from ca.errors import CaBadAnswer
+from ca.models import Crl
+
+
+def parse_crl(der: bytes, issuer: x509.Certificate) -> Crl:
+    """Return the list if ``issuer`` signed it, else raise CaBadAnswer (``crl``).
+
+    Its age is not judged here: see ``Crl.is_fresh``. Entries taken off hold again (reason removeFromCRL)
+    do not occur in a full list.
+    """
+    try:
+        crl = x509.load_der_x509_crl(der)
+        numbers = [e.value for e in crl.extensions if isinstance(e.value, x509.CRLNumber)]
+        serials = frozenset(entry.serial_number for entry in crl)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise _bad("the revocation list cannot be parsed") from error
+    if crl.issuer != issuer.subject or not _signed_by(crl, issuer):
+        raise _bad("the revocation list is not signed by the trusted issuing CA")
+    return Crl(
+        serials=serials,
+        this_update=crl.last_update_utc,
+        next_update=crl.next_update_utc,
+        number=numbers[0].crl_number if numbers else None,
+    )
+
+
+def _signed_by(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
+    key = issuer.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey):
+        return False
+    try:
+        return crl.is_signature_valid(key)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return False
+
+
+def _bad(what: str) -> CaBadAnswer:
+    return CaBadAnswer(
+        what, failed="crl", check="check `crl` in ca.json, and that STEP_CA_URL is the CA that issues the leaves"
+    )

@@ -1,0 +1,111 @@
+"""Chains of CA certificates: parsing, and whether each was issued by the next up to a root.
+
+Not responsible for leaves (``ca.check``) nor for where the certificates came from (``ca.bootstrap``).
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import lru_cache
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+
+from ca.errors import CaBadAnswer
+from ca.models import Fingerprint, TrustAnchor
+
+_BEGIN = "-----BEGIN CERTIFICATE-----"
+
+
+def bad(failed: str, what: str) -> CaBadAnswer:
+    """Build the error of a certificate that does not hold."""
+    return CaBadAnswer(
+        what,
+        failed=failed,
+        check="look at the certificate in step-ca's log, at its provisioner's template, "
+        "and run `iot-bridge config check`",
+    )
+
+
+def parse_one(pem: object) -> x509.Certificate:
+    """Parse text that holds exactly one PEM certificate, else raise CaBadAnswer (``pem``)."""
+    if not isinstance(pem, str) or pem.count(_BEGIN) != 1:
+        raise bad("pem", "the CA's answer should hold exactly one certificate in a PEM block")
+    try:
+        return x509.load_pem_x509_certificate(pem.encode())
+    except ValueError as error:
+        raise bad("pem", "a certificate of the CA's answer cannot be parsed") from error
+
+
+def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Tell whether ``issuer``'s name and key signed ``certificate`` directly."""
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def is_ca(certificate: x509.Certificate, *, below: int) -> bool:
+    """Tell whether ``certificate`` may sign certificates with ``below`` CAs between it and a leaf."""
+    try:
+        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound as error:
+        return error.oid == x509.KeyUsage.oid and _may_sign_without_usage(certificate, below)
+    except ValueError:
+        return False
+    deep_enough = constraints.path_length is None or constraints.path_length >= below
+    return constraints.ca and deep_enough and usage.key_cert_sign
+
+
+def _may_sign_without_usage(certificate: x509.Certificate, below: int) -> bool:
+    constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+    return constraints.ca and (constraints.path_length is None or constraints.path_length >= below)
+
+
+def is_self_signed_ca(certificate: x509.Certificate) -> bool:
+    """Tell whether ``certificate`` is a root: self-signed and CA:TRUE."""
+    return is_ca(certificate, below=0) and issued_by(certificate, certificate)
+
+
+def anchor_of(
+    root: x509.Certificate, issuing_ca: x509.Certificate, others: Sequence[x509.Certificate] = ()
+) -> TrustAnchor:
+    """Find the way from ``issuing_ca`` over ``others`` to ``root``.
+
+    Every certificate on it must be a CA, deep enough, and signed by the next. Raises CaBadAnswer
+    (``chain``) where there is no way, (``root``) where ``root`` is none.
+    """
+    if not is_self_signed_ca(root):
+        raise bad("root", "the CA's root is not a self-signed CA certificate")
+    if issuing_ca == root:
+        return TrustAnchor(root, root)
+    path = [issuing_ca]
+    while not issued_by(path[-1], root):
+        step = next((one for one in others if one not in path and issued_by(path[-1], one)), None)
+        if step is None:
+            raise bad("chain", f"the issuing CA {Fingerprint.of(issuing_ca)} does not chain to the root")
+        path.append(step)
+    if not all(is_ca(one, below=depth) for depth, one in enumerate([*path, root])):
+        raise bad("chain", "a certificate between the issuing CA and the root may not sign certificates")
+    return TrustAnchor(root, issuing_ca, tuple(path[1:]))
+
+
+@lru_cache(maxsize=32)
+def verified_issuers(issuer_pems: tuple[str, ...], anchor: TrustAnchor) -> tuple[TrustAnchor, datetime, datetime]:
+    """Check the issuers of an answer against ``anchor``, once for each different chain.
+
+    They must be the expected issuing CA first, then each one's issuer in order, complete up to the pinned
+    root (which may itself be the last). Returns the checked chain and the instants between which all of
+    it is valid.
+    """
+    issuers = [parse_one(pem) for pem in issuer_pems]
+    if issuers[-1] == anchor.root and len(issuers) > 1:
+        issuers.pop()
+    if Fingerprint.of(issuers[0]) != anchor.issuing_fingerprint:
+        raise bad("issuer", "the CA's answer names another issuing CA than the trusted one")
+    checked = anchor_of(anchor.root, issuers[0], issuers[1:])
+    if [issuers[0], *checked.intermediates] != issuers:
+        raise bad("chain", "the CA's answer holds issuers out of order or without need")
+    valid = [*issuers, anchor.root]
+    return checked, max(c.not_valid_before_utc for c in valid), min(c.not_valid_after_utc for c in valid)
