@@ -167,9 +167,7 @@ class HawkbitClient:
             except TargetExists:
                 await self._transport.call("PUT", entry, body={"value": value}, needs=_METADATA_WRITE)
 
-    async def list_targets(
-        self, *, query: str | None = None, page_size: int = PAGE_MAX
-    ) -> AsyncIterator[Target]:
+    async def list_targets(self, *, query: str | None = None, page_size: int = PAGE_MAX) -> AsyncIterator[Target]:
         """Yield the targets that match the FIQL `query` (without: all), ordered by controllerId, once each.
 
         Read page by page by offset: a target deleted meanwhile may hide another from this pass, so a sweep

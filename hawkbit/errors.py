@@ -21,7 +21,6 @@ Tree (whose turn it is to act):
       InvalidMetadata        the same, for a metadata entry
 """
 
-# ruff: noqa: N818 - named for what was found, as the base class says already that it is an error
 from __future__ import annotations
 
 

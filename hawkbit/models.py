@@ -49,9 +49,7 @@ def check_controller_id(text: str) -> str:
             "use a name without / \\ ; % that is not . or .."
         )
     if _REFUSED.search(text):
-        raise UnaddressableTarget(
-            f"hawkBit refuses the controllerId {text!r}: no white space, control characters or <"
-        )
+        raise UnaddressableTarget(f"hawkBit refuses the controllerId {text!r}: no white space, control characters or <")
     return text
 
 
@@ -122,12 +120,7 @@ class TargetPage:
         """Read `{"content": […], "total": n}`. Raises HawkbitBadAnswer."""
         fields = as_object(body, "a page of targets")
         content, total = fields.get("content"), fields.get("total")
-        if (
-            not isinstance(content, list)
-            or not isinstance(total, int)
-            or isinstance(total, bool)
-            or total < 0
-        ):
+        if not isinstance(content, list) or not isinstance(total, int) or isinstance(total, bool) or total < 0:
             raise HawkbitBadAnswer("hawkBit's list of targets has no content or no total")
         return cls(tuple(Target.parse(entry) for entry in content), total)
 

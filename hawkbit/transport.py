@@ -58,9 +58,7 @@ class Limits:
     def __post_init__(self) -> None:
         """Refuse bounds that bound nothing."""
         if not 0 < self.attempt <= self.total or self.attempts < 1 or self.body < 1:
-            raise ValueError(
-                "limits: 0 < attempt <= total, at least one attempt, a body of at least one byte"
-            )
+            raise ValueError("limits: 0 < attempt <= total, at least one attempt, a body of at least one byte")
         if not 0 <= self.first_wait <= self.longest_wait:
             raise ValueError("limits: 0 <= first_wait <= longest_wait")
 
@@ -170,9 +168,7 @@ class Transport:
             async for chunk in response.aiter_bytes():
                 body += chunk
                 if len(body) > self.limits.body:
-                    raise HawkbitBadAnswer(
-                        f"hawkBit's answer is larger than {self.limits.body} bytes; is it hawkBit?"
-                    )
+                    raise HawkbitBadAnswer(f"hawkBit's answer is larger than {self.limits.body} bytes; is it hawkBit?")
             return Reply(response.status_code, bytes(body))
         finally:
             await response.aclose()
@@ -185,9 +181,7 @@ def judge(reply: Reply, what: str, needs: tuple[str, ...] = ()) -> Reply:
         return reply
     code = reply.error_code
     if status == HTTPStatus.UNAUTHORIZED:
-        raise HawkbitUnauthorized(
-            f"hawkBit refused our user at {what}; check HAWKBIT_USERNAME and HAWKBIT_PASSWORD"
-        )
+        raise HawkbitUnauthorized(f"hawkBit refused our user at {what}; check HAWKBIT_USERNAME and HAWKBIT_PASSWORD")
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         raise HawkbitUnreachable(f"hawkBit, or a proxy before it, answered {what} with {status}")
     raise _refusal(status, code, what, needs)
@@ -234,9 +228,7 @@ def _forbidden(what: str, needs: tuple[str, ...]) -> HawkbitForbidden:
 
 def _unconnected(base: str, error: Exception) -> HawkbitError:
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return HawkbitMisconfigured(
-            f"hawkBit's certificate at {base} is not trusted; check the host name and its CA"
-        )
+        return HawkbitMisconfigured(f"hawkBit's certificate at {base} is not trusted; check the host name and its CA")
     return HawkbitUnreachable(
         f"no connection to hawkBit at {base} ({type(error).__name__}); is it running, is HAWKBIT_URL right?",
         nothing_done=True,
