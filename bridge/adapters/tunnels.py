@@ -1,0 +1,90 @@
+"""The WireGuard server behind its port: files on the volume that it shares with the bridge."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from bridge.errors import BadWireGuardKey, Misconfigured, SystemFailed
+from bridge.model.identity import WireGuardKey
+from bridge.ports.tunnels import Applied, Peer
+from wireguard import applied_file, errors, peers_file
+from wireguard.addresses import Endpoint, Pool
+from wireguard.keys import PublicKey
+from wireguard.peers import Peer as WgPeer
+from wireguard.peers import PeerSet
+from wireguard.render import DeviceConfig, render_device
+
+
+class SharedFolder:
+    """``peers.json`` out, ``applied.json`` in."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    async def publish(self, revision: int, peers: Sequence[Peer]) -> None:
+        """Write the whole set; an older revision than the one that stands there is dropped silently."""
+        await asyncio.to_thread(self._write, revision, peers)
+
+    async def applied(self) -> Applied | None:
+        """Return the last report."""
+        return await asyncio.to_thread(self._read)
+
+    def _write(self, revision: int, peers: Sequence[Peer]) -> None:
+        with _working("publishing peers"):
+            wanted = PeerSet(
+                revision, tuple(WgPeer(p.device.value, PublicKey.parse(p.key.text), p.address) for p in peers)
+            )
+            try:
+                peers_file.write_peers(self._folder, wanted)
+            except errors.StaleRevisionError:
+                return  # another process published a newer set, which holds these peers too
+
+    def _read(self) -> Applied | None:
+        with _working("reading what was applied"):
+            try:
+                report = applied_file.read_applied(self._folder)
+            except errors.FileMissingError:
+                return None
+            return Applied(report.revision, frozenset(_pairs(report)))
+
+
+class TunnelTerms:
+    """What a device is told about the VPN: typed once at start, rendered for each answer."""
+
+    def __init__(self, subnet: IPv4Network, endpoint: str, server_key: str, keepalive: int = 25) -> None:
+        try:
+            self.pool = Pool(subnet)
+            self._endpoint = Endpoint.parse(endpoint)
+            self._server_key = PublicKey.parse(server_key)
+        except errors.WireGuardError as e:
+            raise Misconfigured(f"WG_SUBNET, WG_SERVER_ENDPOINT or WG_SERVER_PUBLIC_KEY: {e}") from e
+        self.subnet = subnet
+        self.keepalive = keepalive
+
+    def render(self, address: IPv4Address, *, placeholder: bool = False) -> str:
+        """Return the device's ``wg0.conf`` without its private key, or with the old dialect's placeholder line."""
+        config = DeviceConfig(address, self._server_key, self._endpoint, (self.subnet,), self.keepalive)
+        return render_device(config, placeholder=placeholder)
+
+
+def _pairs(report: applied_file.Applied) -> Iterator[tuple[WireGuardKey, IPv4Address]]:
+    for peer in report.peers:
+        try:
+            key = WireGuardKey(str(peer.public_key))
+        except BadWireGuardKey:
+            continue  # somebody else's peer with a key that no device of ours can have
+        for network in peer.allowed_ips:
+            if isinstance(network.network_address, IPv4Address):
+                yield key, network.network_address
+
+
+@contextmanager
+def _working(what: str) -> Iterator[None]:
+    try:
+        yield
+    except errors.WireGuardError as e:
+        raise SystemFailed(f"WireGuard, {what}: {e}") from e
