@@ -1,0 +1,97 @@
+"""What the agent tells: one event per step that really happened.
+
+Responsible for the names and fields of the JSON Lines of ``iot-enroll run --json`` and for the sentence a
+person reads in their place. Field names are stable; consumers ignore fields they do not know.
+
+Not responsible for printing, and never holds a secret: no key, voucher, token or body is an argument here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from enroll.names import HostPort
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened."""
+
+    name: str
+    fields: Mapping[str, Any]
+    sentence: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object: ``event`` first, then the fields."""
+        return {"event": self.name, **self.fields}
+
+
+def keys(device_id: str, folder: str, made: Sequence[str], spki_sha256: str) -> Event:
+    """The device's keys are on disk, before anything was asked of anybody."""
+    how = f"made {' and '.join(made)}" if made else "found the keys of an earlier run"
+    fields = {"device_id": device_id, "folder": folder, "made": list(made), "spki_sha256": spki_sha256}
+    return Event("keys", fields, f"{device_id}: {how} in {folder}")
+
+
+def set_aside(name: str, kept_as: str, why: str) -> Event:
+    """A damaged file was renamed, not deleted and not trusted."""
+    return Event("set_aside", {"file": name, "kept_as": kept_as, "why": why}, f"{name} {why}; kept as {kept_as}")
+
+
+def root(sha256: str, subject: str, source: str) -> Event:
+    """The root certificate has the pinned digest."""
+    fields = {"sha256": sha256, "subject": subject, "source": source}
+    return Event("root", fields, f"root {subject} from the {source} has the pinned fingerprint {sha256}")
+
+
+def issuer(sha256: str, subject: str) -> Event:
+    """The second pin holds: from here on this issuing CA alone is the anchor."""
+    fields = {"sha256": sha256, "subject": subject}
+    return Event("issuer", fields, f"issuing CA {subject} has the pinned fingerprint {sha256}; it alone is trusted")
+
+
+def waiting(what: str, why: str, code: str, seconds: float) -> Event:
+    """An attempt failed and another one follows."""
+    fields = {"what": what, "why": why, "code": code, "seconds": round(seconds, 3)}
+    return Event("waiting", fields, f"{what}: {why} (again in {seconds:.1f} s)")
+
+
+def enrolled(fields: Mapping[str, Any], *, new: bool) -> Event:
+    """The flag is written. ``new`` is false where the folder held a valid enrollment already."""
+    name = "enrolled" if new else "already_enrolled"
+    chain = " <- ".join(fields["issuer_chain"])
+    where = f", VPN address {fields['address']}" if fields["address"] else ", no VPN address"
+    verb = "enrolled" if new else "already enrolled"
+    who = f"{fields['device_id']} (generation {fields['generation']})"
+    text = f"{verb} as {who} by {chain}, until {fields['not_after']}{where}"
+    return Event(name, fields, text)
+
+
+def mqtt(broker: HostPort | None, *, accepted: bool | None, why: str, attempts: int) -> Event:
+    """Outcome of phase 2; ``accepted`` is null where the bridge names no broker."""
+    fields = {
+        "accepted": accepted,
+        "host": broker.host if broker else None,
+        "port": broker.port if broker else None,
+        "why": why,
+        "attempts": attempts,
+    }
+    return Event("mqtt", fields, f"MQTT {broker}: {why}" if broker else f"MQTT: {why}")
+
+
+def tunnel(interface: str, *, raised: bool, why: str, handshake: str | None) -> Event:
+    """Outcome of phase 3. ``handshake`` is the time of the handshake seen, RFC 3339, or null."""
+    fields = {"raised": raised, "interface": interface, "why": why, "handshake": handshake}
+    return Event("tunnel", fields, f"tunnel {interface}: {why}")
+
+
+def stopped(exit_code: int, code: str, why: str) -> Event:
+    """The run ended without success."""
+    return Event("stopped", {"exit_code": exit_code, "code": code, "why": why}, why)
+
+
+def done(exit_code: int) -> Event:
+    """The run ended as it should."""
+    return Event("done", {"exit_code": exit_code}, "done")
