@@ -128,7 +128,7 @@ def accepted_media(request: Request, answers: Answers, *, hal: bool = True) -> s
     offered = f"{HAL_MEDIA}, {JSON_MEDIA}" if hal else JSON_MEDIA
     headers = {"Accept": offered} if answers.dialect.unsupported_media_names_accepted else {}
     if HAL_MEDIA in wanted:
-        raise answers.bare(request, 406, headers)
+        raise answers.bare(request, 406, headers, HAL_MEDIA)
     raise Refusal(406, None, headers)
 
 

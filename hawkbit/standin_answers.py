@@ -7,6 +7,7 @@ another shape), and empty ones. Handlers raise `Refusal`; one place renders it.
 from __future__ import annotations
 
 import json
+import posixpath
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -27,8 +28,15 @@ _CODE = "hawkbit.server.error"
 class Refusal(Exception):
     """An error answer. `body` None is an empty one, a missing `errorCode` a bare one."""
 
-    def __init__(self, status: int, body: Mapping[str, Any] | None, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        body: Mapping[str, Any] | None,
+        headers: Mapping[str, str] | None = None,
+        media: str = JSON_MEDIA,
+    ) -> None:
         super().__init__(status)
+        self.media = media
         self.status = status
         self.body = body
         self.headers = dict(headers or {})
@@ -55,15 +63,17 @@ class Answers:
     def render(self, refusal: Refusal) -> Response:
         """Turn a refusal into the answer on the wire."""
         headers = dict(refusal.headers)
-        if refusal.status == HTTPStatus.BAD_REQUEST and self.dialect.closes_after_400:
+        if refusal.status in self.dialect.closing_statuses:
             headers["Connection"] = "close"
         if refusal.body is None:
             return Response(status_code=refusal.status, headers=headers)
-        answer = self.body(refusal.body, status=refusal.status)
+        answer = self.body(refusal.body, status=refusal.status, media=refusal.media)
         answer.headers.update(headers)
         return answer
 
-    def bare(self, request: Request, status: int, headers: Mapping[str, str] | None = None) -> Refusal:
+    def bare(
+        self, request: Request, status: int, headers: Mapping[str, str] | None = None, media: str = JSON_MEDIA
+    ) -> Refusal:
         """Refuse as the framework does, before hawkBit's own code is reached."""
         body: dict[str, Any] = {
             "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -71,8 +81,9 @@ class Answers:
             "error": HTTPStatus(status).phrase,
         }
         if self.dialect.bare_errors_name_path:
-            body |= {"message": "", "path": request.scope["raw_path"].decode("ascii", "replace")}
-        return Refusal(status, body, headers)
+            path = request.scope["raw_path"].decode("ascii", "replace")
+            body |= {"message": "", "path": posixpath.normpath(path) if "/." in path else path}
+        return Refusal(status, body, headers, media)
 
     def exists(self, message: str = "The given entity already exists in database") -> Refusal:
         """409: the name is taken."""

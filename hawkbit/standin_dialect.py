@@ -26,7 +26,7 @@ class Dialect:
     bare_errors_name_path: bool
     wrong_password_realm: str
     unsupported_media_names_accepted: bool
-    closes_after_400: bool
+    closing_statuses: frozenset[int]
     firewall_status: int
     empty_status: int  # of a success without body
     href_safe: str  # left unencoded in links
@@ -65,7 +65,7 @@ M7 = Dialect(
     bare_errors_name_path=True,
     wrong_password_realm="Realm",  # noqa: S106 - a realm's name
     unsupported_media_names_accepted=False,
-    closes_after_400=False,
+    closing_statuses=frozenset({500}),
     firewall_status=500,
     empty_status=200,
     href_safe="=,:;+/!$&'()*@",
@@ -104,7 +104,7 @@ V1 = Dialect(
     bare_errors_name_path=False,
     wrong_password_realm="hawkBit",  # noqa: S106 - a realm's name
     unsupported_media_names_accepted=True,
-    closes_after_400=True,
+    closing_statuses=frozenset({400, 500}),
     firewall_status=400,
     empty_status=204,
     href_safe="",

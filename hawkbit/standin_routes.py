@@ -1,7 +1,7 @@
 """Which path of the embedded hawkBit leads to which handler, and what every request passes before it.
 
 Order, as on the real one: flood filter, firewall, then the device's or the user's credentials, then the path:
-an unknown path is 404 only for somebody who is known.
+an unknown path under /rest is 404 only for somebody who is known.
 """
 
 from __future__ import annotations
@@ -88,6 +88,8 @@ class _Application:
             if _matches(route, request):
                 self._check_method(request, methods)
                 return await serve(request)
+        if not request.url.path.startswith("/rest/"):
+            raise self._answers.bare(request, 404)
         user = self._users.authenticate(request)
         for route, methods, handle in self._managed:
             if _matches(route, request):
