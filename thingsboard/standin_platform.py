@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+from thingsboard import standin_root_chain
 from thingsboard.standin_records import NULL_ID, Json, entity, normalized, write_json
 from thingsboard.standin_refusals import bad, not_found, stale
 
@@ -32,8 +33,8 @@ _PROFILE_DEFAULTS: Json = {
     "externalId": None,
 }
 _NODE_DEFAULTS: Json = {"debugSettings": None, "singletonMode": False, "queueName": None, "configurationVersion": 0}
-_SWITCH = "org.thingsboard.rule.engine.filter.TbMsgTypeSwitchNode"
-_PROFILE_NODE = "org.thingsboard.rule.engine.profile.TbDeviceProfileNode"
+
+_CURRENT_VERSIONS = {"org.thingsboard.rule.engine.profile.TbDeviceProfileNode": 1}
 
 
 class PlatformRecord:
@@ -149,8 +150,11 @@ class PlatformRecord:
                 raise not_found(f"Rule chain with id [{chain_id}] is not found")
             return dict(self._content["metadata"][chain_id])
 
-    def save_metadata(self, wanted: Json) -> Json:
-        """Replace nodes and connections; a version, where one is sent, must be the stored one."""
+    def save_metadata(self, wanted: Json, *, upgrade: bool = True) -> Json:
+        """Replace nodes and connections; a version, where one is sent, must be the stored one.
+
+        Nodes with the configuration of an older ThingsBoard are brought up, as on any save there.
+        """
         with self._lock:
             chain_id = str((wanted.get("ruleChainId") or {}).get("id"))
             stored = self.metadata(chain_id)
@@ -165,6 +169,9 @@ class PlatformRecord:
                 "connections": edges,
                 "ruleChainConnections": None,
             }
+            for node in changed["nodes"] if upgrade else []:
+                current = _CURRENT_VERSIONS.get(node["type"], 0)
+                node["configurationVersion"] = max(node["configurationVersion"], current)
             self._content["metadata"][chain_id] = changed
             self._save()
             return changed
@@ -223,11 +230,9 @@ class PlatformRecord:
     def _create_defaults(self) -> None:
         self.create_profile({"name": "default"}, default=True)
         root = self.create_chain({"name": "Root Rule Chain", "root": True})
-        nodes = [{"type": _SWITCH, "name": "Message Type Switch", "configuration": {"version": 0}}]
-        rules = {"persistAlarmRulesState": False, "fetchAlarmRulesStateOnStart": False}
-        nodes.append({"type": _PROFILE_NODE, "name": "Device Profile Node", "configuration": rules})
-        edges = [{"fromIndex": 1, "toIndex": 0, "type": "Success"}]
-        self.save_metadata({"ruleChainId": root["id"], "firstNodeIndex": 1, "nodes": nodes, "connections": edges})
+        wanted = {"ruleChainId": root["id"], "firstNodeIndex": standin_root_chain.FIRST_NODE}
+        parts = {"nodes": standin_root_chain.nodes(), "connections": standin_root_chain.connections()}
+        self.save_metadata(wanted | parts, upgrade=False)
 
     def _save(self) -> None:
         write_json(self._path, self._content)

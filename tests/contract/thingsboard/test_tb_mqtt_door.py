@@ -9,6 +9,7 @@ from typing import Any
 import paho.mqtt.client as mqtt
 import pytest
 import trustme
+
 from thingsboard.client import ThingsBoardClient
 from thingsboard.standin import EmbeddedThingsBoard
 
