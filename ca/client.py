@@ -210,7 +210,11 @@ async def _repeated(call: Callable[[], Awaitable[Answer]], again: Callable[[Base
         retry=retry_if_exception(again),
         reraise=True,
     )
-    return await retrying(call)
+
+    async def attempt() -> Answer:  # tenacity awaits what is declared `async`, not what a lambda returns
+        return await call()
+
+    return await retrying(attempt)
 
 
 def _no_answer(error: BaseException) -> bool:

@@ -54,9 +54,7 @@ def decrypt_key(provisioner: Provisioner, encrypted_key: str, password: str | by
     """
     secret = password.encode() if isinstance(password, str) else password
     try:
-        plain = jwe.decrypt_compact(
-            encrypted_key, OctKey(secret, secret), algorithms=list(_ALGORITHMS), registry=pbes2_registry()
-        ).plaintext
+        plain = jwe.decrypt_compact(encrypted_key, OctKey(secret, secret), registry=pbes2_registry()).plaintext
         jwk = json.loads(plain or b"")
     except (JoseError, ValueError, TypeError, KeyError, AssertionError) as error:
         raise CaMisconfigured(

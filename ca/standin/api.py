@@ -127,6 +127,10 @@ class Api:
         return _json({"status": "ok"})
 
     async def _never(self, _request: Request) -> Response:
+        """Refuse as step-ca does with a live leaf of a provisioner that has ``disableRenewal``.
+
+        It would answer 400 to a request without client certificate; this server asks nobody for one.
+        """
         raise unauthorized("renew is disabled for both provisioners")
 
 

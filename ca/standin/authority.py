@@ -15,7 +15,7 @@ from typing import Any, Final
 import jwt
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ca.standin.durations import undecodable, validity
+from ca.standin.durations import integer, undecodable, validity
 from ca.standin.files import private_folder, write_private
 from ca.standin.hierarchy import Hierarchy, load_or_make
 from ca.standin.provisioners import NewProvisioner, new_provisioner
@@ -145,7 +145,7 @@ def _revoked_serial(value: object) -> int:
     if not isinstance(value, str):
         raise undecodable()
     try:
-        return int(value, 0)
+        return integer(value)
     except ValueError as error:
         raise bad_request(
             f"'{value}' is not a valid serial number - use a base 10 representation or a base 16 representation "

@@ -1,4 +1,7 @@
-"""Go's durations and step-ca's validity rules (``provisioner/timeduration.go``, ``sign_options.go``)."""
+"""Go's numbers and durations, and step-ca's validity rules.
+
+The originals are ``provisioner/timeduration.go`` and ``provisioner/sign_options.go`` of smallstep/certificates.
+"""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -10,6 +13,7 @@ MIN_DURATION: Final = timedelta(minutes=5)
 BACKDATE: Final = timedelta(minutes=1)
 _DURATION: Final = re.compile(r"(-?)((?:\d+(?:\.\d+)?(?:ns|us|µs|ms|s|m|h))+)")
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
+_OCTAL: Final = re.compile(r"-?0[0-7]+")
 _UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
 _RFC3339: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 
@@ -27,6 +31,11 @@ def parse(value: object) -> datetime | timedelta | None:
     except (ValueError, OverflowError) as error:
         raise undecodable() from error
     raise undecodable()
+
+
+def integer(value: str) -> int:
+    """Read an integer as Go's base 0 does: ``0x10``, ``010`` (octal), ``16``; ``ValueError`` otherwise."""
+    return int(value, 8) if _OCTAL.fullmatch(value) else int(value, 0)
 
 
 def undecodable() -> Refusal:

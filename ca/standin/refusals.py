@@ -39,6 +39,11 @@ def not_found(text: str | None = None) -> Refusal:
     return Refusal(404, text or f"The requested resource could not be found. {_LOGS}")
 
 
-def not_implemented(text: str) -> Refusal:
-    """501 with its reason."""
-    return Refusal(501, text)
+def not_implemented(cause: str) -> Refusal:
+    """501, in general words."""
+    return Refusal(501, f"The requested method is not implemented by the certificate authority. {_LOGS}", cause)
+
+
+def server_error(cause: str) -> Refusal:
+    """500, in general words."""
+    return Refusal(500, f"The certificate authority encountered an Internal Server Error. {_LOGS}", cause)

@@ -6,7 +6,7 @@ Not responsible for tokens (``ca.standin.tokens``) nor for what the certificate 
 
 import hashlib
 import hmac
-from base64 import urlsafe_b64decode
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any, Final
@@ -43,10 +43,7 @@ def parse_csr(pem: object) -> x509.CertificateSigningRequest:
 
 def names_of(claims: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names that a token allows: its ``sans``, or its subject where it lists none."""
-    listed = claims.get("sans")
-    if isinstance(listed, list) and listed and all(isinstance(one, str) for one in listed):
-        return tuple(listed)
-    return (str(claims["sub"]),)
+    return tuple(claims.get("sans") or (claims["sub"],))
 
 
 def check_csr(csr: x509.CertificateSigningRequest, claims: Mapping[str, Any]) -> PublicKey:
@@ -55,7 +52,7 @@ def check_csr(csr: x509.CertificateSigningRequest, claims: Mapping[str, Any]) ->
     Returns its public key.
     """
     names = names_of(claims)
-    _check_confirmation(csr, claims.get("cnf"))
+    _check_confirmation(csr, (claims.get("cnf") or {}).get("x5rt#S256"))
     common = [str(attribute.value) for attribute in csr.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     allowed = (str(claims["sub"]), *names)
     if common and common[-1] not in allowed:
@@ -65,12 +62,11 @@ def check_csr(csr: x509.CertificateSigningRequest, claims: Mapping[str, Any]) ->
     return key
 
 
-def _check_confirmation(csr: x509.CertificateSigningRequest, confirmation: Any) -> None:
-    wanted = confirmation.get("x5rt#S256") if isinstance(confirmation, dict) else None
+def _check_confirmation(csr: x509.CertificateSigningRequest, wanted: str | None) -> None:
     if not wanted:
         return
     try:
-        digest = urlsafe_b64decode(str(wanted) + "=" * (-len(str(wanted)) % 4))
+        digest = b64decode(wanted + "=" * (-len(wanted) % 4), altchars=b"-_", validate=True)
     except ValueError as error:
         raise forbidden("error decoding fingerprint") from error
     if not hmac.compare_digest(digest, hashlib.sha256(csr.public_bytes(Encoding.DER)).digest()):

@@ -17,9 +17,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from ca.check import general_name
 from ca.models import MAX_SERIAL, ServerCertificate, new_serial
-from ca.standin.durations import BACKDATE
+from ca.standin.durations import BACKDATE, integer
 from ca.standin.hierarchy import Hierarchy
-from ca.standin.refusals import bad_request
+from ca.standin.refusals import Refusal, bad_request, server_error
 from ca.standin.requests import PublicKey, split
 from ca.standin.store import Revoked
 
@@ -125,15 +125,16 @@ class Signer:
 
 
 def _serial(claims: Mapping[str, Any]) -> int:
+    """Read the token's serial as the template does; step-ca itself would sign more than twenty octets."""
     value = claims.get("serial")
     if not value:
-        raise bad_request("error executing template: no serial")
+        raise bad_request("no serial")
     try:
-        serial = int(str(value), 0)
+        serial = integer(str(value))
     except ValueError as error:
-        raise bad_request(f"error parsing serialNumber {value!r}") from error
+        raise Refusal(500, "error applying certificate template") from error
     if not 0 < serial <= MAX_SERIAL:
-        raise bad_request("error parsing serialNumber")
+        raise server_error(f"serial number {serial} cannot be signed")
     return serial
 
 

@@ -78,6 +78,8 @@ class TokenJudge:
             raise unauthorized("invalid jwk token audience claim (aud)")
         if not isinstance(claims.get("sub"), str) or not claims["sub"]:
             raise unauthorized("jwk token subject cannot be empty")
+        if not _well_typed(claims):
+            raise unauthorized("error parsing jwk claims")
         return claims
 
 
@@ -91,6 +93,16 @@ _SIGNATURE_ONLY: Final[Any] = {
     "verify_jti": False,
 }
 """Times are compared with the injected clock and ports of the audience do not count: both are ours to do."""
+
+
+def _well_typed(claims: Mapping[str, Any]) -> bool:
+    sans, confirmation = claims.get("sans") or [], claims.get("cnf") or {}
+    return (
+        isinstance(sans, list)
+        and all(isinstance(one, str) for one in sans)
+        and isinstance(confirmation, dict)
+        and isinstance(confirmation.get("x5rt#S256", ""), str)
+    )
 
 
 def _in_time(claims: Mapping[str, Any], now: float) -> bool:
