@@ -58,8 +58,8 @@ def check_leaf(chain: SignedChain, expected: Expected, anchor: TrustAnchor, *, n
     5280, 4.2).
     """
     leaf = parse_one(chain.leaf_pem)
-    issuers, valid_from, valid_until = verified_issuers(chain.issuer_pems, anchor)
-    if not valid_from <= now <= valid_until:
+    issuers = verified_issuers(chain.issuer_pems, anchor)
+    if not issuers.valid_from <= now <= issuers.valid_until:
         raise bad("chain", "a certificate of the CA's chain is expired or not yet valid")
     spki = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if spki != expected.spki_der:
@@ -80,7 +80,7 @@ def check_leaf(chain: SignedChain, expected: Expected, anchor: TrustAnchor, *, n
         not_before=leaf.not_valid_before_utc,
         not_after=leaf.not_valid_after_utc,
         spki_sha256=hashlib.sha256(spki).hexdigest(),
-        issuer=anchor.issuing_fingerprint,
+        issuer=issuers.fingerprint,
         chain_pem=issuers.chain_pem,
     )
 

@@ -16,17 +16,30 @@ def parse_crl(der: bytes, issuer: x509.Certificate) -> Crl:
     """
     try:
         crl = x509.load_der_x509_crl(der)
-        numbers = [e.value for e in crl.extensions if isinstance(e.value, x509.CRLNumber)]
+        extensions = list(crl.extensions)
         serials = frozenset(entry.serial_number for entry in crl)
     except (ValueError, UnsupportedAlgorithm) as error:
         raise _bad("the revocation list cannot be parsed") from error
     if crl.issuer != issuer.subject or not _signed_by(crl, issuer):
         raise _bad("the revocation list is not signed by the trusted issuing CA")
+    if any(extension.critical and not _whole(extension.value) for extension in extensions):
+        raise _bad("the revocation list covers only some certificates, or has an unknown critical extension")
+    numbers = [e.value for e in extensions if isinstance(e.value, x509.CRLNumber)]
     return Crl(
         serials=serials,
         this_update=crl.last_update_utc,
         next_update=crl.next_update_utc,
         number=numbers[0].crl_number if numbers else None,
+    )
+
+
+def _whole(value: x509.ExtensionType) -> bool:
+    """Tell whether a critical extension leaves the list whole (RFC 5280, 5.2.5): step-ca's only says from where."""
+    return isinstance(value, x509.IssuingDistributionPoint) and not (
+        value.only_contains_ca_certs
+        or value.only_contains_attribute_certs
+        or value.only_some_reasons
+        or value.indirect_crl
     )
 
 

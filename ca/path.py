@@ -4,6 +4,7 @@ Not responsible for leaves (``ca.check``) nor for where the certificates came fr
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 
@@ -91,13 +92,26 @@ def anchor_of(
     return TrustAnchor(root, issuing_ca, tuple(path[1:]))
 
 
+@dataclass(frozen=True, slots=True)
+class Issuers:
+    """The checked issuers of an answer, ready for the next leaf under the same ones.
+
+    ``chain_pem`` is the issuing CA first, without the root; all of it and the root are valid between the
+    two instants.
+    """
+
+    chain_pem: str
+    fingerprint: Fingerprint
+    valid_from: datetime
+    valid_until: datetime
+
+
 @lru_cache(maxsize=32)
-def verified_issuers(issuer_pems: tuple[str, ...], anchor: TrustAnchor) -> tuple[TrustAnchor, datetime, datetime]:
+def verified_issuers(issuer_pems: tuple[str, ...], anchor: TrustAnchor) -> Issuers:
     """Check the issuers of an answer against ``anchor``, once for each different chain.
 
     They must be the expected issuing CA first, then each one's issuer in order, complete up to the pinned
-    root (which may itself be the last). Returns the checked chain and the instants between which all of
-    it is valid.
+    root (which may itself be the last).
     """
     issuers = [parse_one(pem) for pem in issuer_pems]
     if issuers[-1] == anchor.root and len(issuers) > 1:
@@ -108,4 +122,9 @@ def verified_issuers(issuer_pems: tuple[str, ...], anchor: TrustAnchor) -> tuple
     if [issuers[0], *checked.intermediates] != issuers:
         raise bad("chain", "the CA's answer holds issuers out of order or without need")
     valid = [*issuers, anchor.root]
-    return checked, max(c.not_valid_before_utc for c in valid), min(c.not_valid_after_utc for c in valid)
+    return Issuers(
+        checked.chain_pem,
+        checked.issuing_fingerprint,
+        max(one.not_valid_before_utc for one in valid),
+        min(one.not_valid_after_utc for one in valid),
+    )
