@@ -48,7 +48,7 @@ rulechain_metadata_get !find-root root_rulechain_metadata_get root_rulechain_met
 root_rulechain_metadata_post_stale root_rulechain_metadata_get_after !connect-gw
 attributes_server_scope_after_connect !versions-to-5 rulechain_metadata_post_highpriority queues_list
 device_with_credentials_pem_chain device_profile_create_x509_chain device_profile_duplicate_ca !auto-created
-device_auto_created_by_chain device_auto_created_attributes !renewing device_credentials_renew 
+device_auto_created_by_chain device_auto_created_attributes !renewing device_credentials_renew
 !versions-to-14 rulechain_metadata_post_checkpoint_highpriority !expire auth_expired_token_401
 """,
 )
