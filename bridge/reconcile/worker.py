@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 
 import structlog
 
@@ -20,6 +21,9 @@ from bridge.reconcile.backoff import delay
 from bridge.reconcile.door import ClaimLostError, Door
 
 _log = structlog.get_logger("bridge.reconcile")
+
+_LAST_MOMENT: Final = 5.0
+"""Seconds that work in hand gets when the server ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +66,14 @@ class Worker:
                 wait = await self._look()
                 await self._sleep(wait)
         finally:
-            if self._busy:
-                await asyncio.wait(self._busy)
+            await self._let_finish()
+
+    async def _let_finish(self) -> None:
+        """Give work in hand a moment; what is cut off is taken up again when its claim has run out."""
+        if self._busy:
+            _, late = await asyncio.wait(self._busy, timeout=_LAST_MOMENT)
+            for task in late:
+                task.cancel()
 
     async def step(self) -> int:
         """Claim and work off one batch; return how many links it held."""
