@@ -91,18 +91,21 @@ def _parser() -> argparse.ArgumentParser:
     variables = "\n".join(f"  {name:26} {meaning}" for name, meaning in config.VARIABLES.items())
     parser = argparse.ArgumentParser(
         prog="iot-enroll",
+        allow_abbrev=False,  # --voucher must not be taken for --voucher-file and end in a message
         description="Gives this device its identity and connects it.",
         epilog=f"environment:\n{variables}\n\n"
         "exit codes: 0 done, 1 failed for good, 2 usage or configuration, 75 try again",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="run|status")
-    run = commands.add_parser("run", help="enroll if need be, connect, raise the tunnel")
+    run = commands.add_parser("run", allow_abbrev=False, help="enroll if need be, connect, raise the tunnel")
     for flag, variable in config.FLAGS.items():
         run.add_argument(flag, dest=variable, metavar="VALUE", help=f"{variable}: {config.VARIABLES[variable]}")
     run.add_argument("--json", action="store_true", help="print JSON Lines, one event a line")
     run.set_defaults(command=_run)
-    status = commands.add_parser("status", help="tell what lies in the folder; 0 if a valid enrollment does, else 1")
+    status = commands.add_parser(
+        "status", allow_abbrev=False, help="tell what lies in the folder; 0 if a valid enrollment does, else 1"
+    )
     status.add_argument("--certs-dir", dest="CERTS_DIR", metavar="VALUE", help="CERTS_DIR: the folder")
     status.add_argument("--json", action="store_true", help="print one JSON object")
     status.set_defaults(command=_status)

@@ -25,6 +25,17 @@ _KEEPALIVE: Final = 60
 _POLL: Final = 0.2
 
 
+class _TidySocket(ssl.SSLSocket):
+    """Closes itself when the handshake fails; paho would leave it to the garbage collector."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
+
+
 def load_identity(context: ssl.SSLContext, chain: bytes, key_file: Path) -> None:
     """Give a TLS context the device's leaf, its chain and its key.
 
@@ -57,6 +68,7 @@ def connect_once(broker: HostPort, device_id: str, context: ssl.SSLContext, seco
         answers.append(reason)
 
     client.on_connect = on_connect
+    context.sslsocket_class = _TidySocket
     client.tls_set_context(context)
     client.connect_timeout = seconds
     ends = time.monotonic() + seconds
