@@ -1,0 +1,16 @@
+"""One transaction on the registry: all operations of the port, put together."""
+
+from __future__ import annotations
+
+from bridge.store.adoption import Adoption
+from bridge.store.certificates import Certificates
+from bridge.store.lifecycle import Lifecycle
+from bridge.store.links import Links
+from bridge.store.reading import Reading
+
+
+class SqlTransaction(Certificates, Lifecycle, Links, Reading, Adoption):
+    """Implements :class:`bridge.ports.registry.Transaction` on one connection.
+
+    Built by the engine modules for one run of one unit, and of no use after it.
+    """
