@@ -39,7 +39,7 @@ READER = ("reader", "reader")
 
 _JAVA = ("java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx256m")
 _START_SECONDS = 90.0
-_LISTENING = re.compile(r"Tomcat started on port\(s\): (\d+)")
+_LISTENING = re.compile(r"started on port\(s\):? (\d+)")
 
 
 def build() -> Path:

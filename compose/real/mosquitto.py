@@ -36,9 +36,9 @@ _RELOADED = "Reloading config."
 class RealMosquitto:
     """One broker in ``folder``, on loopback; a context manager.
 
-    ``ca``: PEM of the CAs that clients' chains must end in, with every CA on the way. ``crl``: PEM, one CRL for each
-    CA that is checked (OpenSSL asks for a CRL of every issuer in the chain). ``certificate`` and ``key``: the
-    server's own, PEM. ``certificate`` holds the chain, leaf first.
+    ``ca``: PEM of the root that clients' chains must end in, with the CAs below it that clients do not send.
+    ``crl``: PEM, the CRL of each CA that issues leaves (Mosquitto asks for none of the CAs above; a leaf of a CA
+    without one is refused). ``certificate`` (with its chain, leaf first) and ``key``: the server's own, PEM.
     """
 
     folder: Path

@@ -146,7 +146,16 @@ class RealPostgresql:
             file.write(self._password)
         if user is not None:
             shutil.chown(secret, user, user)
-        command = [bin_folder / "initdb", "-D", data, "-U", SUPERUSER, f"--pwfile={secret}", "-A", "scram-sha-256"]
+        command: list[str | Path] = [
+            bin_folder / "initdb",
+            "-D",
+            data,
+            "-U",
+            SUPERUSER,
+            f"--pwfile={secret}",
+            "-A",
+            "scram-sha-256",
+        ]
         finished = subprocess.run(
             [*command, "-E", "UTF8", "--locale=C"],
             cwd=folder,
