@@ -72,6 +72,7 @@ class Agent:
         self._anchor: Anchor | None = None
         self._keys: Keys | None = None
         self._enrollment: Enrollment | None = None
+        self._stale: str | None = None
         self._broker = Phase.UNTRIED
         self._tunnel = Phase.UNTRIED
         self._failure: TryAgainError | None = None
@@ -90,6 +91,8 @@ class Agent:
             if self._enrollment is not None:
                 self._world.report(events.enrolled(self._enrollment.summary(), new=False))
             else:
+                if self._stale is not None:
+                    self._world.report(events.invalid(self._stale))
                 await self._spread()
             self._budget = Budget.start(self._settings.budget, self._world.clock.monotonic)
             while (action := next_action(self._situation())) is not Action.FINISH:
@@ -117,8 +120,9 @@ class Agent:
             self._enrollment = self._folder.enrollment(
                 self._world.clock.now(), self._settings.root_pin, self._settings.issuer_pin
             )
-        except NotEnrolledError:
+        except NotEnrolledError as e:
             self._enrollment = None
+            self._stale = str(e) if record is not None else None
 
     async def _perform(self, action: Action) -> None:
         match action:
@@ -154,7 +158,11 @@ class Agent:
         if self._anchor is None:
             stored = self._folder.root(settings.root_pin)
             now, report = self._world.clock.now(), self._world.report
-            self._anchor = await bootstrap.establish(settings, stored, now, self._patience(REQUEST_SECONDS), report)
+
+            def patience() -> float:
+                return self._patience(REQUEST_SECONDS)
+
+            self._anchor = await bootstrap.establish(settings, stored, now, patience, report)
         request = EnrollRequest(
             csr_pem=keys.csr.decode("ascii"),
             wg_public_key=keys.wireguard.public,

@@ -25,23 +25,23 @@ async def establish(
     settings: Settings,
     stored_root: x509.Certificate | None,
     now: datetime,
-    seconds: float,
+    patience: Callable[[], float],
     report: Callable[[Event], None],
 ) -> Anchor:
     """Return the anchor that the configuration pins.
 
     :param stored_root: the pinned root, if an earlier run left it on disk.
-    :param seconds: total time for each request.
+    :param patience: asked before each request for its total time in seconds.
     :raises RootMismatchError: another root is served.
     :raises TryAgainError: not reachable, or not what is pinned.
     """
-    root = stored_root or await _root(settings, seconds)
+    root = stored_root or await _root(settings, patience())
     source = "disk" if stored_root else "bridge"
     report(events.root(str(settings.root_pin), trust.subject(root), source))
     if settings.issuer_pin is None:
         return Anchor(root)
     context = connection(Anchor(root), settings.tls_trust)
-    texts = await transport.fetch_intermediates(str(settings.bridge), context, seconds)
+    texts = await transport.fetch_intermediates(str(settings.bridge), context, patience())
     try:
         unverified = [certificate for text in texts for certificate in trust.load_certificates(text)]
     except ValueError as e:

@@ -69,6 +69,11 @@ def enrolled(fields: Mapping[str, Any], *, new: bool) -> Event:
     return Event(name, fields, text)
 
 
+def invalid(why: str) -> Event:
+    """There is a flag, but what it stands for does not hold; the same key is enrolled again."""
+    return Event("invalid_enrollment", {"why": why}, f"the stored enrollment does not hold: {why}")
+
+
 def mqtt(broker: HostPort | None, *, accepted: bool | None, why: str, attempts: int) -> Event:
     """Outcome of phase 2; ``accepted`` is null where the bridge names no broker."""
     fields = {

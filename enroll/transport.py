@@ -90,8 +90,10 @@ async def _call(
             content = await _bounded(response)
     except TimeoutError as e:
         raise UnreachableError(f"{url}: no whole answer within {seconds:.0f} s") from e
-    except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, OSError) as e:
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as e:
         raise UnreachableError(f"{url}: {_why(e)}") from e
+    except (ValueError, ImportError) as e:  # what httpx makes of HTTPS_PROXY and its like
+        raise UnreachableError(f"{url}: {_why(e)}; check the proxy variables") from e
     return _understood(url, response, content)
 
 

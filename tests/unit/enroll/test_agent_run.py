@@ -110,6 +110,7 @@ async def test_a_damaged_file_under_the_flag_is_fetched_again_with_the_same_key(
     assert len({post["csr_pem"] for post in device.bridge.posts}) == 1
     assert len(device.bridge.posts) == 2
     assert device.files() == ALL_FILES
+    assert name.split(".", maxsplit=1)[0] in device.event("invalid_enrollment")["why"]
 
 
 @pytest.mark.parametrize("damage", [b"", b"\0" * 241, b"-----BEGIN PRIVATE KEY-----\nMIG"])
@@ -255,3 +256,14 @@ async def test_a_root_path_that_is_unknown_there_is_tried_again(device: Any, pro
     device.bridge.root = lambda: problem(404, "no_such_code")
     with pytest.raises(ForeignAnswerError):
         await device.run(budget=2.0)
+
+
+@pytest.mark.parametrize("proxy", ["nonsense://proxy.example", "http://127.0.0.1:1"])
+async def test_a_proxy_that_does_not_work_is_told_and_tried_again(
+    device: Any, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with pytest.raises(UnreachableError):
+        await device.run(budget=1.0)
+    assert device.bridge.requests == []
