@@ -28,10 +28,10 @@ class WebhookOutcome(StrEnum):
 
 
 class Meters:
-    """The door's counters on one registry."""
+    """The door's counters, on a Prometheus registry of their own unless one is given."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.registry = registry
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry = registry or CollectorRegistry()
         self._enrollments = Counter(
             "iot_bridge_enrollments",
             "Enrollment requests by outcome: created, stored, or the code of the problem.",
