@@ -7,7 +7,7 @@ import json
 import signal
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,8 @@ class Running:
     systems: Systems
     installation: Installation
     stack: EmbeddedStack | None
+    background: asyncio.Task[None]
+    """The reconciler; it never ends by itself, unless something is broken."""
 
     def ready(self) -> dict[str, Any]:
         """Return what the ready file holds."""
@@ -75,7 +77,12 @@ async def serve(settings: Settings, serving: Serving) -> None:
         loop.add_signal_handler(number, stop.set)
     async with running(settings, serving) as started:
         _announce(started)
-        await stop.wait()
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({stopping, started.background}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if started.background.done() and not stop.is_set():
+            # Serving on without it would look healthy and bring nothing into agreement any more.
+            started.background.result()
 
 
 @asynccontextmanager
@@ -100,8 +107,8 @@ async def running(settings: Settings, serving: Serving) -> AsyncIterator[Running
             registry, settings, mode, systems.authority, systems.tunnel_terms, clock, randomness
         )
         outfit = wiring.Outfit(settings, registry, systems, installation, clock, randomness)
-        await _start(stack, outfit, embedded, listener)
-        started = Running(url, settings, systems, installation, embedded)
+        background = await _start(stack, outfit, embedded, listener)
+        started = Running(url, settings, systems, installation, embedded, background)
         _write_run_file(settings.data / "run.json", started.ready())
         if serving.ready_file is not None:
             _write_run_file(serving.ready_file, started.ready())
@@ -124,7 +131,7 @@ async def _registry(stack: AsyncExitStack, settings: Settings, mode: Mode) -> Re
 
 async def _start(
     stack: AsyncExitStack, outfit: wiring.Outfit, embedded: EmbeddedStack | None, listener: socket.socket
-) -> None:
+) -> asyncio.Task[None]:
     """Start the reconciler and the HTTP server; they end in the opposite order."""
     hints = Hints()
     enrollment = wiring.build_enrollment(outfit)
@@ -142,6 +149,7 @@ async def _start(
     if certificate is not None and context is not None:
         fresh = asyncio.create_task(tls.keep_fresh(context, certificate, obtain, outfit.clock), name="certificate")
         stack.push_async_callback(_cancel, fresh)
+    return task
 
 
 def _certificate_source(outfit: wiring.Outfit, embedded: EmbeddedStack | None) -> tls.Obtain:
@@ -167,9 +175,9 @@ def _certificate_source(outfit: wiring.Outfit, embedded: EmbeddedStack | None) -
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:
+    """End a task; one that failed before has been heard already."""
     task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+    await asyncio.wait({task})
 
 
 async def _end(server: HttpServer, serving: asyncio.Task[None]) -> None:
