@@ -10,9 +10,10 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -97,7 +98,7 @@ class MqttDoor:
         self._open: set[asyncio.Task[None]] = set()
         self._numbers = itertools.count(1)
         self._broker: Broker | None = None
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
 
     @property
     def port(self) -> int:
@@ -139,19 +140,19 @@ class MqttDoor:
         listeners = {_LISTENER: {"type": "external"}}  # the sockets are ours
         self._broker = Broker({"listeners": listeners, "plugins": plugins}, loop=self._loop)
         await self._broker.start()
-        self._server = await asyncio.start_server(
-            self._accept, "127.0.0.1", self._port, ssl=self._context, ssl_handshake_timeout=CONNECT_TIMEOUT
-        )
-        self._port = self._server.sockets[0].getsockname()[1]
+        self._listener = socket.create_server(("127.0.0.1", self._port), backlog=128)
+        self._listener.setblocking(False)
+        self._port = self._listener.getsockname()[1]
+        self._spawn(self._accept(self._listener))
 
     async def _close(self) -> None:
-        if self._server is not None:
-            self._server.close()
         for device_id in list(self._sessions):
             self._end(device_id)
         for task in self._open:
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
+        if self._listener is not None:
+            self._listener.close()
         if self._broker is not None:
             await self._broker.shutdown()
         await self._loop.shutdown_default_executor()
@@ -160,22 +161,52 @@ class MqttDoor:
         if (writer := self._sessions.pop(device_id, None)) is not None:
             writer.transport.abort()
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = self._loop.create_task(self._serve(reader, writer))
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(work)
         self._open.add(task)
         task.add_done_callback(self._open.discard)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _address = await self._loop.sock_accept(listener)
+            except OSError as e:  # out of descriptors: wait for some to come free
+                log.warning("cannot accept a connection: %s", e)
+                await asyncio.sleep(0.1)
+                continue
+            self._spawn(self._serve(connection))
+
+    async def _serve(self, connection: socket.socket) -> None:
+        writer = None
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
+                reader, writer = await self._handshake(connection)
                 packet = await first_packet(reader)
             await self._enter(packet, reader, writer)
         except (NotMqttError, asyncio.IncompleteReadError, TimeoutError, OSError) as e:
             log.debug("connection closed: %s", e)
+        except asyncio.CancelledError:
+            if writer is not None:
+                writer.transport.abort()  # the door closes: no farewell from the other side is waited for
+            raise
         finally:
-            with contextlib.suppress(OSError):
-                writer.close()
-                await writer.wait_closed()
+            await _closed(writer)
+
+    async def _handshake(self, connection: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Make TLS streams of an accepted socket.
+
+        Not `asyncio.start_server`: that one loses sight of a connection until its handshake is over, and the
+        door could not close while one is under way.
+        """
+        reader = asyncio.StreamReader()
+        transport, protocol = await self._loop.connect_accepted_socket(
+            lambda: asyncio.StreamReaderProtocol(reader),
+            connection,
+            ssl=self._context,
+            ssl_handshake_timeout=CONNECT_TIMEOUT,
+            ssl_shutdown_timeout=1.0,
+        )
+        return reader, asyncio.StreamWriter(transport, protocol, reader, self._loop)
 
     async def _enter(self, packet: FirstPacket, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         leaf_der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
@@ -207,7 +238,7 @@ class MqttDoor:
         writer: asyncio.StreamWriter,
     ) -> None:
         assert self._broker is not None  # noqa: S101 - for the type checker: listening
-        opening = await packet.handed_over(f"{device_id}/{next(self._numbers)}")
+        opening = packet.handed_over(f"{device_id}/{next(self._numbers)}")
         await self._broker.external_connected(ReplayedReader(opening, reader), StreamWriterAdapter(writer), _LISTENER)
 
     def _admitted(self, packet: FirstPacket, leaf_der: bytes | None) -> DeviceRecord | None:
@@ -227,6 +258,13 @@ class MqttDoor:
             "issuerCn": _common_name(leaf.issuer) if leaf else "",
             "at": self._clock().isoformat(),
         }
+
+
+async def _closed(writer: asyncio.StreamWriter | None) -> None:
+    with contextlib.suppress(OSError):
+        if writer is not None:
+            writer.close()
+            await writer.wait_closed()
 
 
 def _common_name(name: x509.Name) -> str:

@@ -1,6 +1,7 @@
 """The MQTT door, with paho and real certificates: who gets in, who is thrown out, and what is remembered."""
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -230,6 +231,62 @@ async def test_what_is_not_mqtt_is_closed_without_an_answer(board: EmbeddedThing
         return
     assert await asyncio.wait_for(reader.read(), 10) == b""
     writer.close()
+
+
+async def test_junk_after_connect_ends_that_session_alone(
+    board: EmbeddedThingsBoard,
+    client: ThingsBoardClient,
+    tls: Any,
+    device: Make,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    good, evil = tls.leaf("good"), tls.leaf("evil")
+    await client.create_device("good", good.leaf)
+    await client.create_device("evil", evil.leaf)
+    live = device(good)
+    assert await live.connect(board.mqtt_port) == 0
+    for junk in (
+        b"\x00\x00",
+        b"\xff" * 64,
+        b"\x30\x05\x00\xffab",
+        b"\x82\x02\x00\x01",
+        b"\x10\x00",
+        b"\x32\x03\x00\x01#",
+    ):
+        reader, writer = await asyncio.open_connection("localhost", board.mqtt_port, ssl=evil.context())
+        writer.write(b"\x10\x10\x00\x04MQTT\x04\x02\x00\x3c\x00\x04evil")
+        assert await asyncio.wait_for(reader.readexactly(4), 10) == b"\x20\x02\x00\x00"
+        writer.write(junk)
+        writer.write_eof() if writer.can_write_eof() else writer.close()
+        await asyncio.wait_for(reader.read(), 10)
+    live.client.subscribe("v1/devices/me/attributes")
+    await asyncio.wait_for(live.subscribed, 10)
+    assert not live.closed.done()
+    assert "never retrieved" not in caplog.text
+
+
+async def test_stop_does_not_wait_for_silent_clients(build: Callable[..., EmbeddedThingsBoard], tls: Any) -> None:
+    board = build()
+    await board.start()
+    context = ssl.create_default_context(cafile=str(tls.root_file))
+    reader, writer = await asyncio.open_connection("localhost", board.mqtt_port, ssl=context)
+    await asyncio.wait_for(board.stop(), 5)
+    with contextlib.suppress(ConnectionError):
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+    writer.close()
+
+
+async def test_an_access_token_is_a_user_name(
+    board: EmbeddedThingsBoard, client: ThingsBoardClient, tls: Any, device: Make
+) -> None:
+    made = await client.request("POST", "/api/device", {"name": "old"})
+    token = (await client.credentials(made["id"]["id"])).credentials_id
+    files = tls.leaf("old")
+    files.context = lambda: ssl.create_default_context(cafile=str(tls.root_file))
+    for name, expected in ((token, 0), (token[:-1], NOT_AUTHORIZED)):
+        one = device(files)
+        one.client.username_pw_set(name)
+        assert await one.connect(board.mqtt_port) == expected
 
 
 def _shown(port: int) -> str:

@@ -153,22 +153,27 @@ async def test_a_call_ends_in_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_refused_password_is_held_back_then_tried_again() -> None:
-    server = answering(401, {"errorCode": 10, "message": "Invalid username or password"})
-    server.asked.clear()
-    http = httpx.AsyncClient(transport=httpx.MockTransport(server.handler))
-    asked: list[float] = []
+    now, asked = [100.0], []
 
-    def clock() -> float:
-        asked.append(server.now)
-        return server.now
+    def refuse(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        return httpx.Response(401, json={"errorCode": 10, "message": "Invalid username or password"})
 
-    client = ThingsBoardClient(http, "http://tb.example.com", "user", "password", clock=clock)
-    for _ in range(3):
-        with pytest.raises(errors.PlatformRefused):
-            await client.find_device("gw-1")
-    server.now = REFUSED_HOLD
-    with pytest.raises(errors.PlatformRefused):
-        await client.find_device("gw-1")
+    http = httpx.AsyncClient(transport=httpx.MockTransport(refuse))
+    client = ThingsBoardClient(http, "http://tb.example.com", "user", "password", clock=lambda: now[0])
+
+    async def attempts(number: int) -> int:
+        asked.clear()
+        for _ in range(number):
+            with pytest.raises(errors.PlatformRefused, match="THINGSBOARD_PASSWORD"):
+                await client.find_device("gw-1")
+        return len(asked)
+
+    assert await attempts(5) == 1
+    now[0] += REFUSED_HOLD - 0.1
+    assert await attempts(5) == 0
+    now[0] += 0.1
+    assert await attempts(5) == 1
 
 
 async def test_refused_refresh_falls_back_to_the_password() -> None:
