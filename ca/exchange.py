@@ -74,7 +74,7 @@ async def _read(response: httpx.Response, limit: int) -> bytes:
         raise nonsense("http", "the CA's answer is encoded although none was asked for")
     chunks: list[bytes] = []
     size = 0
-    async for chunk in response.aiter_raw():
+    async for chunk in response.aiter_bytes():
         size += len(chunk)
         if size > limit:
             raise nonsense("size", f"the CA's answer is longer than {limit} octets")
