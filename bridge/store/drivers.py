@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import psycopg
-from psycopg.abc import Query
 
 from bridge.store.statement import Statement
 
@@ -76,4 +75,4 @@ class PsycopgDriver:
         return self._execute(statement, values).rowcount
 
     def _execute(self, statement: Statement, values: Mapping[str, Any]) -> psycopg.Cursor[Row]:
-        return self._connection.execute(cast("Query", statement.postgresql), values, prepare=True)
+        return self._connection.execute(statement.postgresql, values, prepare=True)

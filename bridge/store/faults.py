@@ -23,6 +23,12 @@ _TRANSIENT: Final = (
     errors.ForeignKeyViolation,
     ConflictingWrite,
 )
+_TEXTS: Final[tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...]] = (
+    (errors.DiskFull, "the database server's disk is full"),
+    (errors.LockNotAvailable, "the database is locked by another process"),
+    (_TRANSIENT, "the database was too busy with the same rows"),
+    (psycopg.Error, "the database server does not answer as it should"),
+)
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
@@ -38,12 +44,6 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(cause_of(error), _TRANSIENT)
 
 
-def is_lost(error: BaseException) -> bool:
-    """True if the connection may be of no further use."""
-    cause = cause_of(error)
-    return isinstance(cause, (psycopg.OperationalError, psycopg.InterfaceError)) and not isinstance(cause, _TRANSIENT)
-
-
 def unavailable(error: BaseException) -> StoreUnavailable:
     """Return the error to raise instead. Its text names the kind of trouble, never a statement or its values."""
     cause = cause_of(error)
@@ -51,12 +51,9 @@ def unavailable(error: BaseException) -> StoreUnavailable:
         return StoreUnavailable("the database refused a write that breaks a rule of the registry")
     if isinstance(cause, sqlite3.Error):
         return StoreUnavailable(_sqlite_text(cause))
-    if isinstance(cause, errors.DiskFull):
-        return StoreUnavailable("the database server's disk is full")
-    if isinstance(cause, _TRANSIENT):
-        return StoreUnavailable("the database was too busy with the same rows")
-    if isinstance(cause, psycopg.Error):
-        return StoreUnavailable("the database server does not answer as it should")
+    for kind, text in _TEXTS:
+        if isinstance(cause, kind):
+            return StoreUnavailable(text)
     return StoreUnavailable("the database does not take the statement")
 
 

@@ -88,6 +88,9 @@ class _Thread:
             self._connection = self._engine.connect()
         return self._connection
 
+    def _connected(self) -> bool:
+        return self._connection is not None
+
     def _transaction(self, connection: Connection, *, writing: bool) -> SqlTransaction:
         driver: Any = connection.connection.driver_connection
         return SqlTransaction(connection, SqliteDriver(driver), self._rules, writing=writing)
@@ -154,12 +157,12 @@ class _Writer(_Thread):
         return last
 
     def _commit_all(self, batch: list[Job[Any]]) -> None:
-        if self._commit(batch) or len(batch) == 1 or self._connection is None:
+        if self._commit(batch) or len(batch) == 1 or not self._connected():
             return
         # One of them broke the common transaction: now each stands for itself.
         for number, job in enumerate(batch):
             job.error = job.result = None
-            if not self._commit([job]) and self._connection is None:
+            if not self._commit([job]) and not self._connected():
                 for other in batch[number + 1 :]:
                     other.result, other.error = None, job.error
                 return

@@ -31,7 +31,7 @@ FACTS: Final = Statement.of(f"""
     LEFT JOIN reenroll_window AS w ON w.device = d.id AND w.closed_at IS NULL AND w.expires_at > :now
     LEFT JOIN lease AS l ON l.device = d.id
     LEFT JOIN wireguard_key AS g ON g.public_key = :wg_key AND (g.free_at IS NULL OR g.free_at > :now)
-    """)
+    """)  # noqa: S608 - names of our own columns
 """One row, always: every part that does not exist is NULL."""
 
 ISSUANCES_OF_REQUEST: Final = Statement.of(f"""
@@ -40,7 +40,7 @@ ISSUANCES_OF_REQUEST: Final = Statement.of(f"""
     SELECT 'current', {_columns(ISSUANCE_COLUMNS)} FROM issuance WHERE device = :device AND state = 'current'
     UNION ALL
     SELECT 'stored', {_columns(ISSUANCE_COLUMNS)} FROM issuance WHERE spki = :spki AND taken
-    """)
+    """)  # noqa: S608 - names of our own columns
 
 # -- an attempt is begun -----------------------------------------------------------------------------------------
 RAISE_EPOCH: Final = Statement.of("""
@@ -112,7 +112,7 @@ LOCK_DEVICE_OF_SERIAL: Final = Statement.of("""
 ATTEMPT: Final = Statement.of(f"""
     SELECT {_columns(ISSUANCE_COLUMNS, "i")}, i.proven, i.taken, d.state, d.epoch, d.generation, d.first_connected_at
     FROM issuance AS i JOIN device AS d ON d.id = i.device WHERE i.serial = :serial
-    """)
+    """)  # noqa: S608 - names of our own columns
 REPLACE_CURRENT: Final = Statement.of("""
     UPDATE issuance SET state = 'revoking' WHERE device = :device AND state IN ('pending', 'current', 'superseded')
     """)
@@ -171,7 +171,7 @@ CLAIM_DUE: Final = Statement.of(f"""
     UPDATE link SET claimed_until = :until, claimed_by = :holder, attempts = attempts + 1
     WHERE (device, system) IN (SELECT device, system FROM due)
     RETURNING {_columns(LINK_COLUMNS)}, (SELECT epoch FROM device WHERE device.id = link.device)
-    """)
+    """)  # noqa: S608 - names of our own columns
 CLAIM_HOLDS: Final = Statement.of("""
     SELECT 1 FROM link JOIN device ON device.id = link.device
     WHERE link.device = :device AND link.system = :system AND link.claimed_by = :holder AND link.claimed_until = :until
@@ -183,7 +183,8 @@ SETTLE: Final = Statement.of("""
                     foreign_object = :foreign_object, last_error = :last_error,
                     external_id = coalesce(:external_id, external_id),
                     attempts = CASE WHEN :agreed THEN 0 ELSE attempts END,
-                    hints = CASE WHEN :agreed THEN hints - :hints ELSE hints END, claimed_by = NULL, claimed_until = NULL
+                    hints = CASE WHEN :agreed THEN hints - :hints ELSE hints END,
+                    claimed_by = NULL, claimed_until = NULL
     WHERE device = :device AND system = :system AND claimed_by = :holder AND claimed_until = :until
     AND claimed_until > :now AND (SELECT epoch FROM device WHERE id = :device) = :epoch
     """)

@@ -282,7 +282,9 @@ def _create_issuance() -> None:
             "state NOT IN ('pending', 'current', 'superseded') OR taken", name=op.f("ck_issuance_taken")
         ),
         sa.CheckConstraint(
-            "(leaf IS NULL) = (leaf_sha256 IS NULL) AND (leaf IS NULL) = (chain IS NULL) AND (leaf IS NULL) = (not_before IS NULL) AND (leaf IS NULL) = (not_after IS NULL) AND (leaf IS NOT NULL OR NOT taken)",
+            "(leaf IS NULL) = (leaf_sha256 IS NULL) AND (leaf IS NULL) = (chain IS NULL)"
+            " AND (leaf IS NULL) = (not_before IS NULL) AND (leaf IS NULL) = (not_after IS NULL)"
+            " AND (leaf IS NOT NULL OR NOT taken)",
             name=op.f("ck_issuance_leaf"),
         ),
         sa.ForeignKeyConstraint(
