@@ -17,7 +17,7 @@ from typing import Self
 import uvicorn
 
 from thingsboard.standin_auth import Accounts
-from thingsboard.standin_mqtt import DoorTls, MqttDoor
+from thingsboard.standin_mqtt import DoorTls, MqttDoor, loopback_listener
 from thingsboard.standin_platform import PlatformRecord
 from thingsboard.standin_rest import application
 from thingsboard.standin_rest_node import RestNode, Webhook
@@ -83,7 +83,7 @@ class EmbeddedThingsBoard:
 
     async def start(self) -> None:
         """Listen; returns once both ports accept. Raises OSError where a port is taken."""
-        listener = socket.create_server(("127.0.0.1", self._rest_port))
+        listener = loopback_listener(self._rest_port)
         try:
             self._node = RestNode(self._webhook)
             self._door = MqttDoor(

@@ -13,7 +13,7 @@ import logging
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -92,7 +92,7 @@ class MqttDoor:
         self._clock = clock
         self._on_connect = on_connect
         self._context = tls.context()
-        self._loop = asyncio.new_event_loop()
+        self._loop = asyncio.SelectorEventLoop()  # asyncio's own, whatever the program's policy says
         self._thread = threading.Thread(target=self._loop.run_forever, name="mqtt-door", daemon=True)
         self._sessions: dict[str, asyncio.StreamWriter] = {}
         self._open: set[asyncio.Task[None]] = set()
@@ -140,19 +140,20 @@ class MqttDoor:
         listeners = {_LISTENER: {"type": "external"}}  # the sockets are ours
         self._broker = Broker({"listeners": listeners, "plugins": plugins}, loop=self._loop)
         await self._broker.start()
-        self._listener = socket.create_server(("127.0.0.1", self._port), backlog=128)
-        self._listener.setblocking(False)
+        self._listener = loopback_listener(self._port)
         self._port = self._listener.getsockname()[1]
-        self._spawn(self._accept(self._listener))
+        self._wait_for_connections()
 
     async def _close(self) -> None:
+        if self._listener is not None:
+            self._loop.remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
         for device_id in list(self._sessions):
             self._end(device_id)
         for task in self._open:
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
-        if self._listener is not None:
-            self._listener.close()
         if self._broker is not None:
             await self._broker.shutdown()
         await self._loop.shutdown_default_executor()
@@ -161,20 +162,26 @@ class MqttDoor:
         if (writer := self._sessions.pop(device_id, None)) is not None:
             writer.transport.abort()
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        task = self._loop.create_task(work)
+    def _wait_for_connections(self) -> None:
+        if self._listener is not None:
+            self._loop.add_reader(self._listener, self._accept, self._listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            connection, _address = listener.accept()
+        except BlockingIOError:
+            return
+        except OSError as e:  # out of descriptors: wait for some to come free
+            log.warning("cannot accept a connection: %s", e)
+            self._loop.remove_reader(listener)
+            self._loop.call_later(0.1, self._wait_for_connections)
+            return
+        connection.setblocking(False)
+        task = self._loop.create_task(self._serve(connection))
         self._open.add(task)
         task.add_done_callback(self._open.discard)
-
-    async def _accept(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                connection, _address = await self._loop.sock_accept(listener)
-            except OSError as e:  # out of descriptors: wait for some to come free
-                log.warning("cannot accept a connection: %s", e)
-                await asyncio.sleep(0.1)
-                continue
-            self._spawn(self._serve(connection))
+        # also where the door closes before the task, or its handshake, began
+        task.add_done_callback(lambda _task: connection.close())
 
     async def _serve(self, connection: socket.socket) -> None:
         writer = None
@@ -199,8 +206,9 @@ class MqttDoor:
         door could not close while one is under way.
         """
         reader = asyncio.StreamReader()
-        transport, protocol = await self._loop.connect_accepted_socket(
-            lambda: asyncio.StreamReaderProtocol(reader),
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport, _protocol = await self._loop.connect_accepted_socket(
+            lambda: protocol,
             connection,
             ssl=self._context,
             ssl_handshake_timeout=CONNECT_TIMEOUT,
@@ -258,6 +266,18 @@ class MqttDoor:
             "issuerCn": _common_name(leaf.issuer) if leaf else "",
             "at": self._clock().isoformat(),
         }
+
+
+def loopback_listener(port: int) -> socket.socket:
+    """Listen on loopback; 0 takes a free port. Raises OSError where the port is taken.
+
+    Accepted sockets inherit TCP_NODELAY. asyncio sets it only on sockets that say their protocol number,
+    which these do not, and answers would wait 40 ms for the other side's acknowledgement.
+    """
+    listener = socket.create_server(("127.0.0.1", port), backlog=128)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener.setblocking(False)
+    return listener
 
 
 async def _closed(writer: asyncio.StreamWriter | None) -> None:
