@@ -129,7 +129,8 @@ class Transport:
             params=params,
             content=None if body is None else json.dumps(body).encode(),
             headers={"Accept": JSON_MEDIA, "Content-Type": JSON_MEDIA, "Accept-Encoding": "identity"},
-            timeout=self.limits.attempt,
+            # Waiting for our own pool and for the handshake end first, so that it is known that nothing was sent.
+            timeout=httpx.Timeout(self.limits.attempt, connect=self.limits.attempt / 2, pool=self.limits.attempt / 2),
         )
         retrying = tenacity.AsyncRetrying(
             sleep=self._sleep,
@@ -227,6 +228,8 @@ def _forbidden(what: str, needs: tuple[str, ...]) -> HawkbitForbidden:
 
 
 def _unconnected(base: str, error: Exception) -> HawkbitError:
+    if isinstance(error, httpx.PoolTimeout):
+        return HawkbitUnreachable("too many calls to hawkBit are under way; it answers too slowly", nothing_done=True)
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         return HawkbitMisconfigured(f"hawkBit's certificate at {base} is not trusted; check the host name and its CA")
     return HawkbitUnreachable(
