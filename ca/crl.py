@@ -1,11 +1,11 @@
 """The CA's revocation list: parsed, and believed only with the issuing CA's signature (RFC 5280, 6.3.3)."""
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from ca.errors import CaBadAnswer
 from ca.models import Crl
+from ca.path import UNREADABLE
 
 
 def parse_crl(der: bytes, issuer: x509.Certificate) -> Crl:
@@ -18,7 +18,7 @@ def parse_crl(der: bytes, issuer: x509.Certificate) -> Crl:
         crl = x509.load_der_x509_crl(der)
         extensions = list(crl.extensions)
         serials = frozenset(entry.serial_number for entry in crl)
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except UNREADABLE as error:
         raise _bad("the revocation list cannot be parsed") from error
     if crl.issuer != issuer.subject or not _signed_by(crl, issuer):
         raise _bad("the revocation list is not signed by the trusted issuing CA")
@@ -49,7 +49,7 @@ def _signed_by(crl: x509.CertificateRevocationList, issuer: x509.Certificate) ->
         return False
     try:
         return crl.is_signature_valid(key)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except UNREADABLE:
         return False
 
 

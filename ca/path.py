@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -14,7 +15,17 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from ca.errors import CaBadAnswer
 from ca.models import Fingerprint, TrustAnchor
 
-_BEGIN = "-----BEGIN CERTIFICATE-----"
+UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What ``cryptography`` raises for a certificate that is no good; some of it only when a field is looked at."""
+
+_BEGIN: Final = "-----BEGIN CERTIFICATE-----"
 
 
 def bad(failed: str, what: str) -> CaBadAnswer:
@@ -33,7 +44,7 @@ def parse_one(pem: object) -> x509.Certificate:
         raise bad("pem", "the CA's answer should hold exactly one certificate in a PEM block")
     try:
         return x509.load_pem_x509_certificate(pem.encode())
-    except ValueError as error:
+    except UNREADABLE as error:
         raise bad("pem", "a certificate of the CA's answer cannot be parsed") from error
 
 
@@ -41,7 +52,7 @@ def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     """Tell whether ``issuer``'s name and key signed ``certificate`` directly."""
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    except (*UNREADABLE, InvalidSignature):
         return False
     return True
 
@@ -49,19 +60,15 @@ def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
 def is_ca(certificate: x509.Certificate, *, below: int) -> bool:
     """Tell whether ``certificate`` may sign certificates with ``below`` CAs between it and a leaf."""
     try:
-        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
-        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
-    except x509.ExtensionNotFound as error:
-        return error.oid == x509.KeyUsage.oid and _may_sign_without_usage(certificate, below)
-    except ValueError:
+        found = {type(one.value): one.value for one in certificate.extensions}
+    except UNREADABLE:
         return False
-    deep_enough = constraints.path_length is None or constraints.path_length >= below
-    return constraints.ca and deep_enough and usage.key_cert_sign
-
-
-def _may_sign_without_usage(certificate: x509.Certificate, below: int) -> bool:
-    constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
-    return constraints.ca and (constraints.path_length is None or constraints.path_length >= below)
+    constraints, usage = found.get(x509.BasicConstraints), found.get(x509.KeyUsage)
+    if not isinstance(constraints, x509.BasicConstraints) or not constraints.ca:
+        return False
+    if isinstance(usage, x509.KeyUsage) and not usage.key_cert_sign:
+        return False
+    return constraints.path_length is None or constraints.path_length >= below
 
 
 def is_self_signed_ca(certificate: x509.Certificate) -> bool:
