@@ -71,6 +71,7 @@ def build_enrollment(outfit: Outfit) -> Enrollment:
         ),
         lifetime=settings.bridge_cert_lifetime,
         sign_deadline=settings.bridge_sign_deadline,
+        tunnels=outfit.systems.tunnels is not None,
     )
     authority = outfit.systems.authority.port
     return Enrollment(outfit.registry, authority, terms, outfit.clock, outfit.randomness)

@@ -8,7 +8,7 @@ Not responsible for HTTP, for SQL, or for deciding (:mod:`bridge.enrollment.deci
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from bridge.enrollment.decision import Rules, decide
@@ -49,6 +49,8 @@ class Terms:
     """Of a leaf."""
     sign_deadline: timedelta
     """How long an attempt stays open; longer than the CA client's total time-out."""
+    tunnels: bool = True
+    """Whether there is a VPN; without one a WireGuard key is not looked at, and no address is leased."""
     patience: timedelta = timedelta(seconds=10)
     """How long a repeated request waits for the attempt that is under way in this process."""
 
@@ -78,6 +80,8 @@ class Enrollment:
         :raises bridge.errors.Refused: the decision table turned the request down; nothing changed.
         :raises bridge.errors.Unavailable: nothing is wrong with the request; repeat it.
         """
+        if not self._terms.tunnels and request.wg_key is not None:
+            request = replace(request, wg_key=None)
         key = request.csr.spki.hex
         while True:
             outcome = await self._registry.write(lambda tx: self._decide(tx, request))
