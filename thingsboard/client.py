@@ -35,7 +35,8 @@ _PAGES = 100
 class ThingsBoardClient:
     """Talks to one tenant of one ThingsBoard, 3.6 to 4.4.
 
-    Every call ends within `transport.TOTAL_TIMEOUT` seconds and raises nothing but `errors.PlatformError`.
+    Every call ends within `transport.TOTAL_TIMEOUT` seconds and raises nothing but `errors.PlatformError`
+    (and ValueError for a `device_id` that is no UUID, which then goes nowhere).
     A 401 is answered by logging in once more; simultaneous calls share that log-in. `random_token` makes the
     secret of a tombstone, `clock` counts monotonic seconds.
     """

@@ -65,7 +65,7 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class PlatformDevice:
-    """A device as ThingsBoard holds it. `version` is None before ThingsBoard 3.9, which had none."""
+    """A device as ThingsBoard holds it. `version` is None where an older ThingsBoard keeps none."""
 
     id: str
     name: str

@@ -3,7 +3,8 @@
 Runs in a thread and event loop of its own, so that a fleet's handshakes do not hold up the bridge. Admits as
 ThingsBoard does: what counts is the stored hash and the leaf's dates, not issuer, subject or revocation. Two
 differences are OpenSSL's and cannot be put off from Python: a certificate that does not hang on `client_ca`
-fails in the handshake, not at CONNACK; and of MQTT only 3.1.1 is spoken.
+fails in the handshake, not at CONNACK; and of MQTT only 3.1.1 is spoken. Profiles with chain provisioning
+are stored and listed, but open no door here: their traps are not simulated.
 """
 
 import asyncio

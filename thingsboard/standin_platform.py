@@ -84,6 +84,7 @@ class PlatformRecord:
 
     def create_profile(self, wanted: Json, *, default: bool = False) -> Json:
         """Store a profile. One issuing CA serves one chain profile only."""
+        name = _name(wanted, "Device profile")
         data = dict(wanted.get("profileData") or {})
         provision = dict(data.get("provisionConfiguration") or {"type": "DISABLED"})
         key: str = secrets.token_hex(32)
@@ -92,13 +93,13 @@ class PlatformRecord:
             taken = (p["profileData"]["provisionConfiguration"] for p in self.profiles())
             if any(other.get("provisionDeviceSecret") == secret for other in taken):
                 raise bad("Device profile with such certificate already exists!")
-        if any(profile["name"] == wanted.get("name") for profile in self.profiles()):
+        if any(profile["name"] == name for profile in self.profiles()):
             raise bad("Device profile with such name already exists!")
         profile = {
             "id": entity("DEVICE_PROFILE", str(uuid4())),
             "createdTime": self._now(),
             "tenantId": entity("TENANT", self.tenant_id),
-            "name": wanted["name"],
+            "name": name,
             **{field: wanted.get(field, value) for field, value in _PROFILE_DEFAULTS.items()},
             "provisionDeviceKey": key,
             "version": 1,
@@ -119,13 +120,12 @@ class PlatformRecord:
 
     def create_chain(self, wanted: Json) -> Json:
         """Store an empty rule chain."""
-        if not wanted.get("name"):
-            raise bad("Rule chain name should be specified!")
+        name = _name(wanted, "Rule chain")
         chain = {
             "id": entity("RULE_CHAIN", str(uuid4())),
             "createdTime": self._now(),
             "tenantId": entity("TENANT", self.tenant_id),
-            "name": wanted["name"],
+            "name": name,
             "type": wanted.get("type", "CORE"),
             "firstRuleNodeId": None,
             "root": bool(wanted.get("root")),
@@ -239,6 +239,13 @@ class PlatformRecord:
 
     def _now(self) -> int:
         return int(self._clock().timestamp() * 1000)
+
+
+def _name(wanted: Json, what: str) -> str:
+    name = wanted.get("name")
+    if not isinstance(name, str) or not name.strip():
+        raise bad(f"{what} name should be specified!")
+    return name
 
 
 def _profile_data(data: Json, provision: Json) -> Any:

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from thingsboard.client import ThingsBoardClient
 from thingsboard.models import ConnectEvent
@@ -71,6 +78,49 @@ async def test_event_has_the_recorded_form(
     assert event.last_connect.timestamp() >= began.timestamp() - 1
     assert connected == (await client.attributes(made.id)).values["lastConnectTime"]
     assert b" " not in request.content, "compact, as recorded"
+
+
+async def test_event_reaches_an_https_webhook_under_the_same_root(
+    board: EmbeddedThingsBoard, client: ThingsBoardClient, tls: Any, device: Callable[..., Any]
+) -> None:
+    got: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def accept(request: Request) -> Response:
+        got.put_nowait(await request.body())
+        return Response(status_code=202)
+
+    config = uvicorn.Config(
+        Starlette(routes=[Route("/hook", accept, methods=["POST"])]),
+        port=0,
+        log_config=None,
+        lifespan="off",
+        ws="none",
+        ssl_certfile=tls.server_cert,
+        ssl_keyfile=tls.server_key,
+        timeout_graceful_shutdown=1,
+    )
+    server = uvicorn.Server(config)
+    listener = socket.create_server(("127.0.0.1", 0))
+    url = f"https://localhost:{listener.getsockname()[1]}/hook"
+    serving = asyncio.create_task(server._serve([listener]))
+    context = ssl.create_default_context(cafile=str(tls.root_file))
+    files = tls.leaf("gw-1")
+    await client.create_device("gw-1", files.leaf)
+    async with httpx.AsyncClient(verify=context) as http:
+        board.point_webhook(Webhook(url, "s", http))
+        assert await device(files).connect(board.mqtt_port) == 0
+        event = parse_event(await asyncio.wait_for(got.get(), 10), {})
+    assert isinstance(event, ConnectEvent)
+    assert event.device_name == "gw-1"
+    async with httpx.AsyncClient(verify=ssl.create_default_context()) as stranger:
+        board.point_webhook(Webhook(url, "s", stranger))
+        assert await device(files).connect(board.mqtt_port) == 0
+        async with asyncio.timeout(10):
+            while not board.events_lost:  # noqa: ASYNC110 - a counter
+                await asyncio.sleep(0)
+    assert got.empty()
+    server.should_exit = True
+    await serving
 
 
 async def test_every_connect_is_one_event(
