@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 
 from bridge.errors import BadRequest, BadWireGuardKey
 from bridge.model.identity import Fingerprint, WireGuardKey
+from enroll.wire import MAX_BODY
 
 _MAX_LABEL: Final = 255
 _MAX_DEPTH: Final = 5
@@ -63,6 +64,8 @@ def _encodable(text: str) -> bool:
     return True
 
 
+# A bound of any size also makes pydantic refuse lone surrogates, which no database and no log can take.
+Text = Annotated[str, Field(max_length=MAX_BODY)]
 Label = Annotated[str, Field(max_length=_MAX_LABEL, pattern=_PRINTABLE)]
 Inventory = Annotated[dict[str, Any], AfterValidator(_bounded)]
 
@@ -72,18 +75,18 @@ class EnrollFields(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
-    csr_pem: Annotated[str, Field(min_length=1)] | None = Field(
+    csr_pem: Annotated[Text, Field(min_length=1)] | None = Field(
         None,
         description="PKCS#10 request, PEM, signed by the device's own key. Exactly one CN, the device id; SAN absent or"
         " exactly DNS:device-id; P-256, P-384, Ed25519 or RSA of 2048 bits and more. Other subject attributes and"
         " requested extensions are ignored and never copied into the certificate.",
     )
-    csr: Annotated[str, Field(min_length=1)] | None = Field(
+    csr: Annotated[Text, Field(min_length=1)] | None = Field(
         None,
         description="The same as `csr_pem`, as older clients name it. A request with it gets the older fields too.",
     )
-    device_id: str | None = Field(None, description="The device id, where it does not stand in the address.")
-    wg_public_key: str | None = Field(
+    device_id: Text | None = Field(None, description="The device id, where it does not stand in the address.")
+    wg_public_key: Text | None = Field(
         None,
         description="The device's WireGuard public key, as `wg pubkey` prints it. Without it there is no VPN address.",
     )
@@ -94,7 +97,7 @@ class EnrollFields(BaseModel):
         description="One-time code of the registration, or a labelled key, where the admission policy wants one. It may"
         " stand in the header `X-Provisioning-Key` instead. Only its SHA-256 is kept.",
     )
-    proof: str | None = Field(
+    proof: Text | None = Field(
         None, description="Compact JWS, `typ: iot-enroll+jws`, by the key of the current certificate: for a renewal."
     )
     hardware: Inventory | None = Field(

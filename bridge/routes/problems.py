@@ -89,7 +89,9 @@ _FRAMEWORK_TEXTS: Final[Mapping[int, str]] = {
 
 
 def status_of(kind: type[BridgeError]) -> int:
-    """Return the HTTP status of this kind of error."""
+    """Return the HTTP status of this kind of error: 500 for one without a code of the protocol."""
+    if kind.code == Code.INTERNAL:
+        return _STATUS[BridgeError]
     return next(_STATUS[base] for base in kind.__mro__ if base in _STATUS)
 
 

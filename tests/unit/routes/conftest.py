@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import copy
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+import shutil
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv4Network
@@ -147,7 +150,7 @@ class House:
     hinted: list[DeviceId] = field(default_factory=list)
     room_for_hints: bool = True
 
-    def look_at(self, devices: Any) -> bool:
+    def look_at(self, devices: Sequence[DeviceId]) -> bool:
         self.hinted.extend(devices)
         return self.room_for_hints
 
@@ -168,19 +171,46 @@ class House:
         return self.parts.meters.registry.get_sample_value(metric, labels) or 0.0
 
 
-@pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    clock, ca = TestClock(), WorkshopCa()
-    systems = frozenset({System.THINGSBOARD, System.HAWKBIT, System.WIREGUARD})
-    store = await open_registry(tmp_path / "bridge.db", systems=systems, quarantine=timedelta(days=1), migrate=True)
-    root_sha256 = Fingerprint.of(ca.root.public_bytes(Encoding.DER))
+SYSTEMS = frozenset({System.THINGSBOARD, System.HAWKBIT, System.WIREGUARD})
+QUARANTINE = timedelta(days=1)
+
+
+@pytest.fixture(scope="session")
+def workshop() -> WorkshopCa:
+    return WorkshopCa()
+
+
+@pytest.fixture(scope="session")
+def empty_registry(tmp_path_factory: pytest.TempPathFactory, workshop: WorkshopCa) -> Path:
+    """A database file at the present schema, installed, without devices; each test works on a copy."""
+    path = tmp_path_factory.mktemp("registry") / "empty.db"
+    root_sha256 = Fingerprint.of(workshop.root.public_bytes(Encoding.DER))
     installation = Installation("inst", "embedded", "tenant1", root_sha256, (root_sha256,))
-    await store.write(
-        lambda tx: tx.install(installation, IPv4Address("10.8.0.2"), IPv4Address("10.8.0.254"), clock.now())
-    )
+
+    async def install() -> None:
+        store = await open_registry(path, systems=SYSTEMS, quarantine=QUARANTINE, migrate=True)
+        await store.write(
+            lambda tx: tx.install(installation, IPv4Address("10.8.0.2"), IPv4Address("10.8.0.254"), START)
+        )
+        await store.close()
+
+    asyncio.run(install())
+    return path
+
+
+@pytest.fixture
+async def house(tmp_path: Path, empty_registry: Path, workshop: WorkshopCa) -> AsyncIterator[House]:
+    clock, ca = TestClock(), copy.copy(workshop)
+    path = shutil.copy(empty_registry, tmp_path / "bridge.db")
+    store = await open_registry(Path(path), systems=SYSTEMS, quarantine=QUARANTINE, migrate=False)
+    root_sha256 = Fingerprint.of(ca.root.public_bytes(Encoding.DER))
     rules = Rules(RegisteredOnly())
     enrollment = Enrollment(store, ca, Terms(rules, LIFETIME, timedelta(seconds=15)), clock, SystemRandomness())
     built: list[House] = []
+
+    def look_at(devices: Sequence[DeviceId]) -> bool:
+        return built[0].look_at(devices)
+
     parts = Parts(
         enrollment=enrollment,
         naming=NamingRule(frozenset({"bridge.test", "ca.example.com"})),
@@ -190,7 +220,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
             hawkbit=HawkbitTerms("https://updates.example.com", "DEFAULT"),
         ),
         trust=TrustAnchors(pem_of(ca.root), root_sha256, (pem_of(ca.issuer),)),
-        webhook=WebhookTerms((SECRET, NEXT_SECRET), event_names, lambda devices: built[0].look_at(devices)),
+        webhook=WebhookTerms((SECRET, NEXT_SECRET), event_names, look_at),
         clock=clock,
         meters=Meters(),
         version="1.2.3",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -15,7 +17,9 @@ from bridge.model.identity import Fingerprint
 from enroll.wire import EnrollAnswer, Problem
 
 
-async def test_a_new_certificate_is_201_and_what_the_device_parses(house, new_csr, new_wg_key):
+async def test_a_new_certificate_is_201_and_what_the_device_parses(
+    house: Any, new_csr: Callable[..., str], new_wg_key: Callable[[], str]
+) -> None:
     await house.register("pump-7")
     key = ec.generate_private_key(ec.SECP256R1())
     async with house.client() as client:
@@ -45,7 +49,9 @@ async def test_a_new_certificate_is_201_and_what_the_device_parses(house, new_cs
     assert not {"certificate", "wireguard_ip", "wireguard_config"} & set(answer.json())
 
 
-async def test_the_same_key_gets_the_stored_certificate_with_200_whatever_the_bytes_of_the_csr(house, new_csr):
+async def test_the_same_key_gets_the_stored_certificate_with_200_whatever_the_bytes_of_the_csr(
+    house: Any, new_csr: Callable[..., str]
+) -> None:
     await house.register("pump-7")
     key = ec.generate_private_key(ec.SECP256R1())
     async with house.client() as client:
@@ -59,7 +65,7 @@ async def test_the_same_key_gets_the_stored_certificate_with_200_whatever_the_by
     assert house.counted("iot_bridge_enrollments_total", outcome="stored") == 1
 
 
-async def test_without_a_wireguard_key_there_is_no_tunnel(house, new_csr):
+async def test_without_a_wireguard_key_there_is_no_tunnel(house: Any, new_csr: Callable[..., str]) -> None:
     await house.register("pump-7")
     async with house.client() as client:
         answer = await client.post("/devices/pump-7/enroll", json={"csr_pem": new_csr("pump-7")})
@@ -68,7 +74,9 @@ async def test_without_a_wireguard_key_there_is_no_tunnel(house, new_csr):
     assert answer.json()["wg"] is None
 
 
-async def test_systems_that_are_off_are_null(house, new_csr, new_wg_key):
+async def test_systems_that_are_off_are_null(
+    house: Any, new_csr: Callable[..., str], new_wg_key: Callable[[], str]
+) -> None:
     await house.register("pump-7")
     terms = type(house.parts.terms)()
     async with house.client(terms=terms) as client:
@@ -80,7 +88,7 @@ async def test_systems_that_are_off_are_null(house, new_csr, new_wg_key):
     assert (answer.json()["wg"], answer.json()["mqtt"], answer.json()["hawkbit"]) == (None, None, None)
 
 
-async def test_a_second_key_for_an_active_id_is_409(house, new_csr):
+async def test_a_second_key_for_an_active_id_is_409(house: Any, new_csr: Callable[..., str]) -> None:
     await house.register("pump-7")
     async with house.client() as client:
         await client.post("/devices/pump-7/enroll", json={"csr_pem": new_csr("pump-7")})
@@ -92,7 +100,7 @@ async def test_a_second_key_for_an_active_id_is_409(house, new_csr):
     assert house.ca.signed == 1
 
 
-async def test_another_spelling_is_409(house, new_csr):
+async def test_another_spelling_is_409(house: Any, new_csr: Callable[..., str]) -> None:
     await house.register("pump-7")
     async with house.client() as client:
         answer = await client.post("/devices/PUMP-7/enroll", json={"csr_pem": new_csr("PUMP-7")})
@@ -100,7 +108,7 @@ async def test_another_spelling_is_409(house, new_csr):
     assert (answer.status_code, answer.json()["code"]) == (409, "id_spelling")
 
 
-async def test_an_unregistered_id_is_403(house, new_csr):
+async def test_an_unregistered_id_is_403(house: Any, new_csr: Callable[..., str]) -> None:
     async with house.client() as client:
         answer = await client.post("/devices/stranger/enroll", json={"csr_pem": new_csr("stranger")})
 
@@ -109,7 +117,9 @@ async def test_an_unregistered_id_is_403(house, new_csr):
     assert house.ca.signed == 0
 
 
-async def test_one_device_key_under_two_ids_is_409_and_names_no_other_device(house, new_csr):
+async def test_one_device_key_under_two_ids_is_409_and_names_no_other_device(
+    house: Any, new_csr: Callable[..., str]
+) -> None:
     await house.register("pump-7")
     await house.register("pump-8")
     key = ec.generate_private_key(ec.SECP256R1())
@@ -121,7 +131,9 @@ async def test_one_device_key_under_two_ids_is_409_and_names_no_other_device(hou
     assert "pump-7" not in answer.text
 
 
-async def test_a_wireguard_key_held_by_another_device_is_409(house, new_csr, new_wg_key):
+async def test_a_wireguard_key_held_by_another_device_is_409(
+    house: Any, new_csr: Callable[..., str], new_wg_key: Callable[[], str]
+) -> None:
     await house.register("pump-7")
     await house.register("pump-8")
     tunnel = new_wg_key()
@@ -147,7 +159,9 @@ async def test_a_wireguard_key_held_by_another_device_is_409(house, new_csr, new
         ({}, "PROV-0000-0000", 401),
     ],
 )
-async def test_the_voucher_comes_in_the_body_or_in_the_header(house, new_csr, body, header, status):
+async def test_the_voucher_comes_in_the_body_or_in_the_header(
+    house: Any, new_csr: Callable[..., str], body: Any, header: Any, status: int
+) -> None:
     await house.register("pump-7", voucher_hash=Fingerprint.of(b"PROV-4711-0815"))
     headers = {"X-Provisioning-Key": header} if header else {}
     async with house.client() as client:
@@ -169,7 +183,9 @@ async def test_the_voucher_comes_in_the_body_or_in_the_header(house, new_csr, bo
         (CaBadAnswer("the CA answered with another key"), "ca_bad_answer", "30"),
     ],
 )
-async def test_a_ca_that_fails_is_503_and_says_when_to_come_back(house, new_csr, failure, code, wait):
+async def test_a_ca_that_fails_is_503_and_says_when_to_come_back(
+    house: Any, new_csr: Callable[..., str], failure: Any, code: str, wait: str
+) -> None:
     await house.register("pump-7")
     house.ca.failure = failure
     async with house.client() as client:
@@ -179,7 +195,9 @@ async def test_a_ca_that_fails_is_503_and_says_when_to_come_back(house, new_csr,
     assert answer.headers["retry-after"] == wait
 
 
-async def test_an_attempt_of_another_key_is_409_with_what_is_left_of_its_deadline(house, new_csr):
+async def test_an_attempt_of_another_key_is_409_with_what_is_left_of_its_deadline(
+    house: Any, new_csr: Callable[..., str]
+) -> None:
     await house.register("pump-7")
     house.ca.failure = CaUnreachable("no answer, and nobody knows what became of it")
     async with house.client() as client:
@@ -191,19 +209,21 @@ async def test_an_attempt_of_another_key_is_409_with_what_is_left_of_its_deadlin
     assert answer.headers["retry-after"] == "11"
 
 
-async def test_above_the_limit_of_open_enrollments_the_rest_is_429(open_house, new_csr):
-    gate = asyncio.Event()
+async def test_above_the_limit_of_open_enrollments_the_rest_is_429(
+    open_house: Any, new_csr: Callable[..., str]
+) -> None:
+    gate, asked = asyncio.Event(), asyncio.Event()
     sign = open_house.ca.sign
 
-    async def slowly(order):
+    async def slowly(order: Any) -> Any:
+        asked.set()
         await gate.wait()
         return await sign(order)
 
     open_house.ca.sign = slowly
     async with open_house.client(max_open_enrollments=1) as client:
         first = asyncio.create_task(client.post("/devices/a/enroll", json={"csr_pem": new_csr("a")}))
-        while not (await client.get("/metrics")).text or not open_house.parts.enrollment._tasks:
-            await asyncio.sleep(0)
+        await asked.wait()
         second = await client.post("/devices/b/enroll", json={"csr_pem": new_csr("b")})
         gate.set()
         assert (await first).status_code == 201
@@ -214,7 +234,9 @@ async def test_above_the_limit_of_open_enrollments_the_rest_is_429(open_house, n
     assert third.status_code == 201
 
 
-async def test_an_exception_that_is_not_ours_is_a_bare_500_with_the_request_id(house, new_csr):
+async def test_an_exception_that_is_not_ours_is_a_bare_500_with_the_request_id(
+    house: Any, new_csr: Callable[..., str]
+) -> None:
     await house.register("pump-7")
     house.ca.failure = RuntimeError("postgresql://bridge:hunter2@db/bridge")
     with capture_logs() as logs:
@@ -235,11 +257,11 @@ async def test_an_exception_that_is_not_ours_is_a_bare_500_with_the_request_id(h
     assert [line["event"] for line in logs] == ["request failed", "request"]
 
 
-async def test_labels_inventory_and_request_id_reach_the_use_case(house, new_csr):
+async def test_labels_inventory_and_request_id_reach_the_use_case(house: Any, new_csr: Callable[..., str]) -> None:
     seen = []
 
     class Recorder:
-        async def enroll(self, request, request_id=None):
+        async def enroll(self, request: Any, request_id: Any = None) -> None:
             seen.append((request, request_id))
             raise CaRefused("enough seen")
 
@@ -248,7 +270,7 @@ async def test_labels_inventory_and_request_id_reach_the_use_case(house, new_csr
             "/devices/pump-7/enroll",
             json={
                 "csr_pem": new_csr("pump-7"),
-                "device_name": "  Pumpe 7, Halle 2 – Süd ",
+                "device_name": "  Pumpe 7, Halle 2, Süd ",
                 "device_type": "",
                 "hardware": {"cpu_cores": 4, "ram": {"total_mb": 4096.5}, "tpm": True, "gps": None},
                 "network": {"mac": ["dc:a6:32:00:00:01"]},
@@ -259,7 +281,7 @@ async def test_labels_inventory_and_request_id_reach_the_use_case(house, new_csr
         )
 
     request, request_id = seen[0]
-    assert request.name == "Pumpe 7, Halle 2 – Süd"
+    assert request.name == "Pumpe 7, Halle 2, Süd"
     assert request.type is None
     assert request.inventory == {
         "hardware": {"cpu_cores": 4, "ram": {"total_mb": 4096.5}, "tpm": True, "gps": None},
@@ -270,7 +292,7 @@ async def test_labels_inventory_and_request_id_reach_the_use_case(house, new_csr
 
 
 @pytest.mark.parametrize("sent", [None, "", "a" * 65, "two words", "<script>", "x\ty", "../../etc", "é"])
-async def test_a_request_id_that_is_not_sane_is_replaced(house, sent):
+async def test_a_request_id_that_is_not_sane_is_replaced(house: Any, sent: Any) -> None:
     headers = [(b"X-Request-Id", sent.encode())] if sent is not None else []
     async with house.client(new_request_id=lambda: "fresh-one") as client:
         answer = await client.get("/healthz", headers=headers)
@@ -278,7 +300,7 @@ async def test_a_request_id_that_is_not_sane_is_replaced(house, sent):
     assert answer.headers.get_list("x-request-id") == ["fresh-one"]
 
 
-async def test_one_log_line_a_request_and_no_secret_in_it(house, new_csr):
+async def test_one_log_line_a_request_and_no_secret_in_it(house: Any, new_csr: Callable[..., str]) -> None:
     await house.register("pump-7", voucher_hash=Fingerprint.of(b"PROV-4711-0815"))
     csr = new_csr("pump-7")
     with capture_logs() as logs:
@@ -303,7 +325,7 @@ async def test_one_log_line_a_request_and_no_secret_in_it(house, new_csr):
     assert "PROV" not in str(logs)
 
 
-async def test_times_are_rfc_3339_in_utc(house, new_csr):
+async def test_times_are_rfc_3339_in_utc(house: Any, new_csr: Callable[..., str]) -> None:
     await house.register("pump-7")
     async with house.client() as client:
         answer = await client.post("/devices/pump-7/enroll", json={"csr_pem": new_csr("pump-7")})
