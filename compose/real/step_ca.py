@@ -1,3 +1,4 @@
+# ruff: noqa: S603, S607, S310, T201, INP001 - a script: it starts go and step-ca, asks loopback, prints
 """A real step-ca 0.30.2 for tests and for ``make real``: installed, configured, started, ended by its process id.
 
 Everything lives in a folder of its own, on loopback, on a free port. The PKI and the provisioners' keys are made
@@ -19,11 +20,11 @@ import ssl
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ DEVICE_PROVISIONER = "iot-bridge"
 SERVER_PROVISIONER = "iot-bridge-server"
 PLAIN_PROVISIONER = "plain"
 KEYLESS_PROVISIONER = "keyless"
-PASSWORD = "only for tests and demonstrations"
+PASSWORD = "only for tests and demonstrations"  # noqa: S105 - of a CA on loopback whose keys lie beside it
 SERVER_NAMES = ("localhost", "bridge.example.com")
 
 _START_SECONDS = 30.0
@@ -63,13 +64,9 @@ def install() -> Path:
     try:
         subprocess.run(["go", "install", PACKAGE], env=environment, check=True)
     except FileNotFoundError as error:
-        raise StepCaFailed(
-            "step-ca is built with Go: install Go 1.21 or newer and put `go` on PATH"
-        ) from error
+        raise StepCaFailed("step-ca is built with Go: install Go 1.21 or newer and put `go` on PATH") from error
     except subprocess.CalledProcessError as error:
-        raise StepCaFailed(
-            f"`go install {PACKAGE}` failed with {error.returncode}; its output says why"
-        ) from error
+        raise StepCaFailed(f"`go install {PACKAGE}` failed with {error.returncode}; its output says why") from error
     return binary
 
 
@@ -157,9 +154,7 @@ class RealStepCa:
         names = [DEVICE_PROVISIONER, SERVER_PROVISIONER, PLAIN_PROVISIONER, KEYLESS_PROVISIONER]
         made = [new_provisioner(name, PASSWORD) for name in names]
         self.provisioners = {item.name: item for item in made}
-        plain = [
-            {"name": p.name, "public_jwk": dict(p.public_jwk), "encrypted_key": p.encrypted_key} for p in made
-        ]
+        plain = [{"name": p.name, "public_jwk": dict(p.public_jwk), "encrypted_key": p.encrypted_key} for p in made]
         write_private(path, json.dumps(plain).encode())
 
     def _entries(self) -> list[dict[str, Any]]:
@@ -219,12 +214,15 @@ class RealStepCa:
         while time.monotonic() < deadline:
             if self._process is None or self._process.poll() is not None:
                 raise StepCaFailed(f"step-ca ended at once:\n{self.log[-2000:]}")
-            with contextlib.suppress(urllib.error.URLError, OSError):
-                with urllib.request.urlopen(f"{self.url}/health", timeout=2, context=context) as answer:
-                    if json.load(answer).get("status") == "ok":
-                        return
+            with contextlib.suppress(OSError), self._health(context) as answer:
+                if json.load(answer).get("status") == "ok":
+                    return
             time.sleep(0.05)
         raise StepCaFailed(f"step-ca was not healthy within {_START_SECONDS:.0f} s:\n{self.log[-2000:]}")
+
+    def _health(self, context: ssl.SSLContext) -> HTTPResponse:
+        answer: HTTPResponse = urllib.request.urlopen(f"{self.url}/health", timeout=2, context=context)
+        return answer
 
 
 @contextlib.contextmanager

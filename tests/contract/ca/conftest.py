@@ -55,17 +55,26 @@ class Server:
 
 
 @pytest.fixture(scope="session")
-def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    step_ca = _script("step_ca")
-    with step_ca.real_step_ca(tmp_path_factory.mktemp("step-ca"), extra_provisioners=120) as running:
-        yield Server(
-            "real",
-            running.url,
-            running.anchor,
-            running.password,
-            running.device_provisioner,
-            running.server_provisioner,
-        )
+def step_ca_script() -> ModuleType:
+    return _script("step_ca")
+
+
+@pytest.fixture(scope="session")
+def step_ca(step_ca_script: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with step_ca_script.real_step_ca(tmp_path_factory.mktemp("step-ca"), extra_provisioners=120) as running:
+        yield running
+
+
+@pytest.fixture
+def real_server(step_ca: Any) -> Server:
+    return Server(
+        "real",
+        step_ca.url,
+        step_ca.anchor,
+        step_ca.password,
+        step_ca.device_provisioner,
+        step_ca.server_provisioner,
+    )
 
 
 @pytest.fixture(params=["standin", pytest.param("real", marks=pytest.mark.real)])
