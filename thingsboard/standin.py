@@ -17,10 +17,11 @@ from typing import Self
 import uvicorn
 
 from thingsboard.standin_auth import Accounts
-from thingsboard.standin_mqtt import DoorTls, MqttDoor, loopback_listener
+from thingsboard.standin_mqtt import MqttDoor
 from thingsboard.standin_platform import PlatformRecord
 from thingsboard.standin_rest import application
 from thingsboard.standin_rest_node import RestNode, Webhook
+from thingsboard.standin_sockets import DoorTls, loopback_listener
 from thingsboard.standin_state import TenantState
 
 __all__ = ["EmbeddedThingsBoard", "SeenConnect", "Webhook"]

@@ -8,16 +8,12 @@ are stored and listed, but open no door here: their traps are not simulated.
 """
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import socket
-import ssl
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from amqtt.adapters import StreamWriterAdapter
 from amqtt.broker import Broker
@@ -29,36 +25,16 @@ from cryptography.x509.oid import NameOID
 
 from thingsboard.standin_connect import FirstPacket, NotMqttError, ReplayedReader, first_packet
 from thingsboard.standin_records import DeviceRecord, Json
+from thingsboard.standin_sockets import DoorTls, closed, loopback_listener, tls_streams
 from thingsboard.standin_state import TenantState
 
 CONNECT_TIMEOUT = 10.0
 """Seconds a client has for its CONNECT once TLS stands."""
 
-_NO_CHECK_TIME = 0x200000
-"""X509_V_FLAG_NO_CHECK_TIME: ThingsBoard looks at the leaf's dates at CONNECT, not in the handshake."""
 _OWN_TOPICS = "v1/devices/me/"
 _LISTENER = "default"
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class DoorTls:
-    """The door's own certificate (files) and the PEM of the CAs under which client certificates are accepted."""
-
-    certificate: Path
-    key: Path
-    client_ca: str
-
-    def context(self) -> ssl.SSLContext:
-        """Build the door's TLS context: a client certificate is asked for, not required."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(self.certificate, self.key)
-        context.load_verify_locations(cadata=self.client_ca)
-        context.verify_mode = ssl.CERT_OPTIONAL
-        context.verify_flags |= ssl.VerifyFlags(ssl.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME)
-        return context
 
 
 class OwnTopicsPlugin(BaseTopicPlugin):  # type: ignore[misc]  # amqtt ships no types
@@ -188,7 +164,7 @@ class MqttDoor:
         writer = None
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                reader, writer = await self._handshake(connection)
+                reader, writer = await tls_streams(connection, self._context, CONNECT_TIMEOUT)
                 packet = await first_packet(reader)
             await self._enter(packet, reader, writer)
         except (NotMqttError, asyncio.IncompleteReadError, TimeoutError, OSError) as e:
@@ -198,24 +174,7 @@ class MqttDoor:
                 writer.transport.abort()  # the door closes: no farewell from the other side is waited for
             raise
         finally:
-            await _closed(writer)
-
-    async def _handshake(self, connection: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Make TLS streams of an accepted socket.
-
-        Not `asyncio.start_server`: that one loses sight of a connection until its handshake is over, and the
-        door could not close while one is under way.
-        """
-        reader = asyncio.StreamReader()
-        protocol = asyncio.StreamReaderProtocol(reader)
-        transport, _protocol = await self._loop.connect_accepted_socket(
-            lambda: protocol,
-            connection,
-            ssl=self._context,
-            ssl_handshake_timeout=CONNECT_TIMEOUT,
-            ssl_shutdown_timeout=1.0,
-        )
-        return reader, asyncio.StreamWriter(transport, protocol, reader, self._loop)
+            await closed(writer)
 
     async def _enter(self, packet: FirstPacket, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         leaf_der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
@@ -267,25 +226,6 @@ class MqttDoor:
             "issuerCn": _common_name(leaf.issuer) if leaf else "",
             "at": self._clock().isoformat(),
         }
-
-
-def loopback_listener(port: int) -> socket.socket:
-    """Listen on loopback; 0 takes a free port. Raises OSError where the port is taken.
-
-    Accepted sockets inherit TCP_NODELAY. asyncio sets it only on sockets that say their protocol number,
-    which these do not, and answers would wait 40 ms for the other side's acknowledgement.
-    """
-    listener = socket.create_server(("127.0.0.1", port), backlog=128)
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    listener.setblocking(False)
-    return listener
-
-
-async def _closed(writer: asyncio.StreamWriter | None) -> None:
-    with contextlib.suppress(OSError):
-        if writer is not None:
-            writer.close()
-            await writer.wait_closed()
 
 
 def _common_name(name: x509.Name) -> str:

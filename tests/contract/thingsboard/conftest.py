@@ -142,15 +142,14 @@ def tls(tmp_path: Path) -> Tls:
 @pytest.fixture
 def build(tls: Tls, tmp_path: Path) -> Callable[..., EmbeddedThingsBoard]:
     def make(**more: Any) -> EmbeddedThingsBoard:
-        return EmbeddedThingsBoard(
-            tmp_path / "thingsboard",
-            server_cert=tls.server_cert,
-            server_key=tls.server_key,
-            client_ca=tls.root_pem,
-            username=USERNAME,
-            password=PASSWORD,
-            **more,
-        )
+        settings = {
+            "server_cert": tls.server_cert,
+            "server_key": tls.server_key,
+            "client_ca": tls.root_pem,
+            "username": USERNAME,
+            "password": PASSWORD,
+        }
+        return EmbeddedThingsBoard(tmp_path / "thingsboard", **settings | more)
 
     return make
 

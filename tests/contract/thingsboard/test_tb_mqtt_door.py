@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import paho.mqtt.client as mqtt
 import pytest
 import trustme
@@ -86,6 +87,17 @@ async def test_certificate_of_another_root_does_not_get_through_tls(
     with pytest.raises((asyncio.CancelledError, OSError)):
         await connecting
     assert board.last_connect("gw-1") is None
+
+
+async def test_a_leaf_without_its_chain_enters_where_the_issuing_ca_is_given(
+    build: Callable[..., EmbeddedThingsBoard], http: httpx.AsyncClient, tls: Any, device: Make
+) -> None:
+    files = tls.leaf("gw-1")
+    files.cert_file.write_text(files.leaf.pem)
+    async with build(client_ca=tls.root_pem + tls.issuing.cert_pem.bytes().decode()) as board:
+        client = ThingsBoardClient(http, board.rest_url, "tenant@thingsboard.org", "right password")
+        await client.create_device("gw-1", files.leaf)
+        assert await device(files).connect(board.mqtt_port) == 0
 
 
 async def test_mqtt_5_is_answered_with_unsupported_version(
