@@ -38,7 +38,7 @@ POLL_SECONDS: Final = 0.2
 _log = logging.getLogger(__name__)
 
 
-def connect(path: Path, *, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
+def connect(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
     """Open the database as every process of this project does: durable, with foreign keys, transactions by hand."""
     connection = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None, cached_statements=256)
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"):
@@ -46,13 +46,19 @@ def connect(path: Path, *, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connec
     return connection
 
 
-def make_engine(path: Path, *, begin: str = "BEGIN IMMEDIATE", busy_seconds: float = BUSY_SECONDS) -> Engine:
-    """Return an engine on the file, which is created with mode 0600. Its transactions start with ``begin``."""
+def _connect_reading(path: Path, busy_seconds: float) -> sqlite3.Connection:
+    connection = connect(path, busy_seconds)
+    connection.execute("PRAGMA query_only=ON")
+    return connection
+
+
+def make_engine(path: Path, *, reading: bool = False, busy_seconds: float = BUSY_SECONDS) -> Engine:
+    """Return an engine on the file, which is created with mode 0600; a reading one is refused every write."""
+    begin = "BEGIN" if reading else "BEGIN IMMEDIATE"
+    opening = _connect_reading if reading else connect
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     path.chmod(0o600)  # SQLite gives the files beside it (-wal, -shm) the same mode
-    engine = create_engine(
-        "sqlite+pysqlite://", creator=lambda: connect(path, busy_seconds=busy_seconds), poolclass=NullPool
-    )
+    engine = create_engine("sqlite+pysqlite://", creator=lambda: opening(path, busy_seconds), poolclass=NullPool)
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     return engine
 
@@ -245,7 +251,7 @@ class SqliteStore:
         self._writes: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
         self._reads: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
         self._writer = _Writer(self.engine, self._writes, rules, self._bell.ring)
-        reading = make_engine(path, begin="BEGIN", busy_seconds=busy_seconds)
+        reading = make_engine(path, reading=True, busy_seconds=busy_seconds)
         self._readers = [_Reader(f"registry-reader-{n}", reading, self._reads, rules) for n in range(READERS)]
 
     async def write(self, unit: Callable[[Transaction], T]) -> T:

@@ -111,9 +111,7 @@ class Fleet:
 
     async def enroll(self, registry: RegistryStore, name: str, **more: Any) -> Stored:
         request = self.request(name, key=more.pop("key", "1"), wg=more.pop("wg", "1"))
-        stored = await self.store(
-            registry, await self.begin(registry, request, **more), now=more.get("now", NOW)
-        )
+        stored = await self.store(registry, await self.begin(registry, request, **more), now=more.get("now", NOW))
         assert isinstance(stored, Stored)
         return stored
 

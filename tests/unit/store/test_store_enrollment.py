@@ -272,9 +272,7 @@ async def test_a_reenrollment_replaces_everything_but_the_address(registry, flee
 
 async def test_a_reenrollment_without_wireguard_key_ends_the_old_tunnel(registry, fleet):
     await fleet.enroll(registry, "cam-1")
-    serial = await fleet.begin(
-        registry, fleet.request("cam-1", key="2", wg=None), kind=Kind.REENROLL, generation=2
-    )
+    serial = await fleet.begin(registry, fleet.request("cam-1", key="2", wg=None), kind=Kind.REENROLL, generation=2)
     stored = await fleet.store(registry, serial)
     assert isinstance(stored, Stored)
     assert stored.lease is not None
