@@ -169,13 +169,17 @@ def hostile(hierarchy: Hierarchy, tmp_path: Path) -> Callable[..., Any]:
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writers.add(writer)
             try:
-                method, asked = await _head_and_body(reader)
-                server.asked.append(f"{method} {asked}")
-                said = answering(method, asked)
-                octets = await said if isinstance(said, Awaitable) else said
-                if octets is not None:
+                while True:
+                    method, asked = await _head_and_body(reader)
+                    server.asked.append(f"{method} {asked}")
+                    said = answering(method, asked)
+                    octets = await said if isinstance(said, Awaitable) else said
+                    if octets is None:
+                        return
                     writer.write(octets)
                     await writer.drain()
+                    if not octets.startswith(b"HTTP/1.1 200"):  # a good answer keeps the connection
+                        return
             except (asyncio.IncompleteReadError, ConnectionError):
                 pass
             finally:

@@ -94,12 +94,18 @@ async def test_an_answer_cut_short_is_an_unknown_outcome(hostile: Any, either: A
 
 
 async def test_a_kept_connection_that_breaks_is_an_unknown_outcome(hostile: Any, answer_with: Any, either: Any) -> None:
-    """The trap of the aiohttp transport: it calls a lost connection a ConnectTimeout."""
-    async with hostile(lambda _m, _p: answer_with(200, {"status": "ok"})) as server:
+    """The trap of the aiohttp transport: it calls a connection that broke after the request a ConnectTimeout."""
+
+    def answer(method: str, _path: str) -> bytes | None:
+        return answer_with(200, {"status": "ok"}) if method == "GET" else None
+
+    async with hostile(answer) as server:
         client = StepCaClient(either, server.url)
         await client.health()
-    with pytest.raises(CaUnreachable):
-        await client.health()
+        with pytest.raises(CaUnreachable) as caught:
+            await sign(client)
+        assert server.asked == ["GET /health", "POST /1.0/sign"]
+    assert caught.value.surely_not_sent is False
 
 
 async def test_nobody_listens_is_surely_not_sent(either: Any) -> None:

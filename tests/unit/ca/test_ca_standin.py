@@ -20,7 +20,7 @@ from ca.bootstrap import context_for
 from ca.client import StepCaClient
 from ca.errors import CaRefused
 from ca.provisioner_key import decrypt_key
-from ca.standin import LOCALHOST, StandInCa, StandInSettings, read_signed
+from ca.standin import LOCALHOST, StandInCa, StandInSettings, read_signed, server
 from ca.standin.hierarchy import load_or_make
 from ca.token import TokenSigner
 
@@ -192,6 +192,34 @@ async def test_attack_a_body_without_end(settings: StandInSettings, clock: Clock
     async with StandInCa(settings, clock=clock) as ca, connect(ca) as http:
         answer = await http.post(f"{ca.url}/1.0/sign", content=b"[" * (2 << 20))
         assert answer.status_code == 400
+
+
+async def test_its_own_certificate_is_renewed_in_place(
+    settings: StandInSettings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited = [asyncio.Event(), asyncio.Event()]
+    renewals = iter(waited)
+
+    async def sleep(_seconds: float) -> None:
+        await next(renewals).wait()
+
+    monkeypatch.setattr(server, "_sleep", sleep)
+    async with StandInCa(settings, clock=clock) as ca:
+        context = context_for(ca.anchor)
+
+        async def shown() -> bytes:
+            port = int(ca.url.rsplit(":", 1)[1])
+            _reader, writer = await asyncio.open_connection("localhost", port, ssl=context)
+            der: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+            writer.transport.abort()
+            return der
+
+        first = await shown()
+        assert await shown() == first
+        waited[0].set()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert await shown() != first
 
 
 def test_an_interrupted_start_is_made_anew(tmp_path: Path) -> None:
