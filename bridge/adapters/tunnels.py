@@ -24,6 +24,7 @@ class SharedFolder:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._seen: tuple[tuple[int, int, int], Applied] | None = None
 
     async def publish(self, revision: int, peers: Sequence[Peer]) -> None:
         """Write the whole set; an older revision than the one that stands there is dropped silently."""
@@ -44,6 +45,20 @@ class SharedFolder:
                 return  # another process published a newer set, which holds these peers too
 
     def _read(self) -> Applied | None:
+        """Parse the report unless it is the file that was parsed last: it lists the whole fleet."""
+        try:
+            status = (self._folder / applied_file.APPLIED_FILE).stat()
+        except OSError:
+            return None
+        mark = (status.st_ino, status.st_mtime_ns, status.st_size)
+        seen = self._seen
+        if seen is not None and seen[0] == mark:
+            return seen[1]
+        report = self._parse()
+        self._seen = (mark, report) if report is not None else None
+        return report
+
+    def _parse(self) -> Applied | None:
         with _working("reading what was applied"):
             try:
                 report = applied_file.read_applied(self._folder)

@@ -43,6 +43,9 @@ from bridge.routes.parts import (
 _SHORTEST_DEADLINE: Final = timedelta(seconds=11)
 """The CA client's total time-out is 10 s: an attempt must outlive it."""
 
+_PACES: Final = {System.WIREGUARD: Pace(at_once=256)}
+"""One writing of the peers serves all links in hand; other systems are asked once a link."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outfit:
@@ -80,7 +83,7 @@ def build_enrollment(outfit: Outfit) -> Enrollment:
 def build_reconciler(outfit: Outfit, hints: Hints) -> Reconciler:
     """Return the reconciler with a worker for every system that is switched on."""
     workers = [
-        Worker(system, door, outfit.registry, outfit.clock, outfit.randomness, Pace())
+        Worker(system, door, outfit.registry, outfit.clock, outfit.randomness, _PACES.get(system, Pace()))
         for system, door in _doors(outfit).items()
     ]
     return Reconciler(outfit.registry, workers, hints, outfit.clock)

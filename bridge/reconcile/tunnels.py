@@ -6,6 +6,7 @@ file for the whole fleet, so all devices that are due share one writing of it.
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Final
 
@@ -16,7 +17,14 @@ from bridge.ports.tunnels import Applied, TunnelServer
 from bridge.reconcile.coalesce import Coalesced
 from bridge.reconcile.door import Guard
 
-_RECHECK: Final = timedelta(milliseconds=300)
+_PATIENCE: Final = 2.0
+"""Seconds to wait in place for the report after publishing: the process beside the interface looks every 200 ms."""
+_LOOK_EVERY: Final = 0.1
+_RECHECK: Final = {Wanted.ABSENT: timedelta(seconds=15), Wanted.PRESENT: timedelta(seconds=60)}
+"""Longest pause before an outstanding link is looked at again."""
+_FIRST_RECHECK: Final = timedelta(seconds=1)
+_REST_FACTOR: Final = 10
+"""Publishing writes the whole fleet: it may take at most a tenth of the time, however large the fleet is."""
 _NOT_APPLIED: Final = "published, but not applied yet: is `iot-bridge wireguard sync` running beside the interface?"
 
 
@@ -28,6 +36,7 @@ class TunnelsDoor:
         self._tunnels = tunnels
         self._clock = clock
         self._quarantine = quarantine
+        self._rested = 0.0
         self._publish: Coalesced[int] = Coalesced(self._publish_all)
 
     async def agree(self, claim: Claim, guard: Guard) -> Settlement:
@@ -39,38 +48,57 @@ class TunnelsDoor:
         if claim.link.wanted is Wanted.ABSENT:
             return await self._cut(claim, picture, picture.lease, guard)
         applied = await self._tunnels.applied()
-        if _carries(applied, picture.lease):
-            return Settlement(settled_at=self._clock.now(), next_at=None)
+        if not _carries(applied, picture.lease):
+            asked = await self._ask(claim, applied, guard)
+            applied = await self._report_of(asked, applied)
+            if not _carries(applied, picture.lease):
+                return self._outstanding(claim, asked)
+        return Settlement(settled_at=self._clock.now(), next_at=None)
+
+    async def _ask(self, claim: Claim, applied: Applied | None, guard: Guard) -> int:
+        """Return the revision that must be applied; publish unless one that was asked for is still on its way."""
         asked = _asked(claim)
         if asked is None or (applied is not None and applied.revision >= asked):
             await guard()
             asked = await self._publish()
-        return self._outstanding(claim, asked)
+        return asked
+
+    async def _report_of(self, asked: int, applied: Applied | None) -> Applied | None:
+        """Wait a moment for a report of the revision; where nobody ever reported there is nothing to wait for."""
+        clock = asyncio.get_running_loop().time
+        end = clock() + (_PATIENCE if applied is not None else 3 * _LOOK_EVERY)
+        while (applied is None or applied.revision < asked) and clock() < end:
+            await asyncio.sleep(_LOOK_EVERY)
+            applied = await self._tunnels.applied()
+        return applied
 
     async def _publish_all(self) -> int:
+        monotonic = asyncio.get_running_loop().time
+        await asyncio.sleep(self._rested - monotonic())
+        begun = monotonic()
         revision, peers = await self._registry.write(lambda tx: tx.peers())
         await self._tunnels.publish(revision, peers)
+        ended = monotonic()
+        self._rested = ended + _REST_FACTOR * (ended - begun)
         return revision
 
     async def _cut(self, claim: Claim, picture: Picture, lease: Lease, guard: Guard) -> Settlement:
         asked = _asked(claim)
-        if asked is None:
-            await guard()
-            return self._outstanding(claim, await self._publish())
         applied = await self._tunnels.applied()
-        if applied is None or applied.revision < asked:
-            return self._outstanding(claim, asked)
-        if _mentions(applied, lease):
+        if asked is None or (_reached(applied, asked) and _mentions(applied, lease)):
             await guard()
-            return self._outstanding(claim, await self._publish())
+            asked = await self._publish()
+        applied = await self._report_of(asked, applied)
+        if not _reached(applied, asked) or _mentions(applied, lease):
+            return self._outstanding(claim, asked)
         now = self._clock.now()
         if picture.device.state is DeviceState.TOMBSTONE:
             await self._registry.write(lambda tx: tx.free_lease(picture.device.id, now + self._quarantine))
         return Settlement(settled_at=now, next_at=None)
 
     def _outstanding(self, claim: Claim, asked: int) -> Settlement:
-        next_at = self._clock.now() + _RECHECK
-        return Settlement(None, next_at, _NOT_APPLIED, external_id=f"{claim.epoch}:{asked}")
+        wait = min(_FIRST_RECHECK * 2 ** min(claim.link.attempts, 16), _RECHECK[claim.link.wanted])
+        return Settlement(None, self._clock.now() + wait, _NOT_APPLIED, external_id=f"{claim.epoch}:{asked}")
 
 
 def _asked(claim: Claim) -> int | None:
@@ -89,5 +117,9 @@ def _carries(applied: Applied | None, lease: Lease) -> bool:
     return holders == {lease.wg_key}
 
 
-def _mentions(applied: Applied, lease: Lease) -> bool:
-    return any(key == lease.wg_key or address == lease.address for key, address in applied.peers)
+def _reached(applied: Applied | None, asked: int) -> bool:
+    return applied is not None and applied.revision >= asked
+
+
+def _mentions(applied: Applied | None, lease: Lease) -> bool:
+    return applied is None or any(key == lease.wg_key or address == lease.address for key, address in applied.peers)
