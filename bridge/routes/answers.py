@@ -25,7 +25,8 @@ def compact(value: object) -> bytes:
 
 def rfc3339(moment: datetime) -> str:
     """Return an aware time as RFC 3339 in UTC, whole seconds, ``Z``."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return f"{utc.isoformat(timespec='seconds')[:-6]}Z"
 
 
 class Answers:

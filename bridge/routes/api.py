@@ -7,6 +7,9 @@ problem documents. The doors are :mod:`~bridge.routes.enrolling`, :mod:`~bridge.
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Any
+
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.convertors import Convertor, register_url_convertor
@@ -52,6 +55,8 @@ def build_api(parts: Parts) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        # What is measured is in bridge.routes.meters; the framework's own looks around at every request.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     _add_doors(app, parts)
     _add_documentation(app, parts)
@@ -78,9 +83,14 @@ def _add_doors(app: FastAPI, parts: Parts) -> None:
     app.add_route("/metrics", health.metrics, ["GET"])
 
 
+@lru_cache(maxsize=4)
+def _documentation(version: str, path_prefix: str) -> tuple[dict[str, Any], bytes, str]:
+    document = describe(version, path_prefix)
+    return document, compact(document), render_page(document)
+
+
 def _add_documentation(app: FastAPI, parts: Parts) -> None:
-    document = describe(parts.version, parts.path_prefix)
-    as_json, as_page = compact(document), render_page(document)
+    document, as_json, as_page = _documentation(parts.version, parts.path_prefix)
 
     async def openapi(request: Request) -> Response:
         visit_of(request).door = "openapi.json"

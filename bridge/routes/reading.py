@@ -26,7 +26,7 @@ async def read_body(request: Request) -> bytes:
     :raises ClientGone: the client hung up in the middle.
     """
     declared = request.headers.get("content-length")
-    if declared is not None and (len(declared) > _LONGEST_LENGTH or int(declared) > MAX_BODY):
+    if declared is not None and declared.isdecimal() and (len(declared) > _LONGEST_LENGTH or int(declared) > MAX_BODY):
         raise TooLarge("the body is larger than 32 KiB")
     chunks: list[bytes] = []
     size = 0

@@ -124,4 +124,4 @@ def test_every_code_has_each_of_its_statuses() -> None:
 
 def test_every_refusal_with_a_code_is_documented_at_enrollment_or_is_another_doors() -> None:
     concrete = {kind for kind in KINDS if kind.code != Code.INTERNAL and issubclass(kind, Refused | Unavailable)}
-    assert {kind.code for kind in concrete - set(ENROLL_ERRORS)} == {"unauthorized", "not_found"}
+    assert {kind.code for kind in concrete - set(ENROLL_ERRORS)} == {"unauthorized", "not_found", "superseded"}

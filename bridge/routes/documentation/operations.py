@@ -29,7 +29,6 @@ ENROLL_ERRORS: Final[tuple[type[errors.BridgeError], ...]] = (
     errors.IdentityExists,
     errors.AttemptOpen,
     errors.Expired,
-    errors.Superseded,
     errors.TooLarge,
     errors.TooMany,
     errors.InProgress,

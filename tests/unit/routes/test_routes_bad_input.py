@@ -411,6 +411,17 @@ async def test_a_length_that_is_over_the_limit_is_believed(open_house: Any, leng
     assert answer.status_code == 413
 
 
+@pytest.mark.parametrize("length", ["", "-1", "+2", "0x2", "two", "\u00b2"])
+async def test_a_length_that_is_no_number_is_not_believed(
+    open_house: Any, new_csr: Callable[..., str], length: str
+) -> None:
+    headers = [(b"Content-Length", length.encode("latin-1"))]
+    async with open_house.client() as client:
+        answer = await client.post("/devices/pump-7/enroll", content=sealed(csr_pem=new_csr("pump-7")), headers=headers)
+
+    assert answer.status_code == 201
+
+
 # -- laws ------------------------------------------------------------------------------------------------------------
 
 

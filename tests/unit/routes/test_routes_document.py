@@ -96,7 +96,7 @@ def test_every_code_has_an_example_at_an_operation_that_can_answer_it() -> None:
         for _, content in media_types()
         for example in content.get("application/problem+json", {}).get("examples", {}).values()
     }
-    assert shown == {str(code) for code in Code}
+    assert shown == {str(code) for code in Code} - {"superseded"}  # activation's, which is not served yet
 
 
 def test_problem_examples_are_what_a_device_understands() -> None:
