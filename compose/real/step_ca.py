@@ -1,4 +1,4 @@
-# ruff: noqa: S603, S607, S310, T201, INP001 - a script: it starts go and step-ca, asks loopback, prints
+# ruff: noqa: S310 - a script: it starts go and step-ca, asks loopback, prints
 """A real step-ca 0.30.2 for tests and for ``make real``: installed, configured, started, ended by its process id.
 
 Everything lives in a folder of its own, on loopback, on a free port. The PKI and the provisioners' keys are made

@@ -1,8 +1,10 @@
 """One CA under test, the embedded one or a real step-ca, and a bench of tools to talk to it."""
 
+import asyncio
 import importlib.util
 import secrets
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -77,14 +79,30 @@ def real_server(step_ca: Any) -> Server:
     )
 
 
-@pytest.fixture(params=["standin", pytest.param("real", marks=pytest.mark.real)])
-async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Server]:
-    if request.param == "real":
-        yield request.getfixturevalue("real_server")
-        return
-    settings = StandInSettings(tmp_path / "ca", server_names=("localhost", "bridge.example.com"))
-    async with StandInCa(settings, clock=lambda: datetime.now(UTC)) as ca:
+@pytest.fixture(scope="session")
+def standin_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The embedded CA in a thread with its own loop: one for all tests, as the real one."""
+    names = ("localhost", "bridge.example.com")
+    ca = StandInCa(
+        StandInSettings(tmp_path_factory.mktemp("ca") / "ca", server_names=names), clock=lambda: datetime.now(UTC)
+    )
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    asyncio.run_coroutine_threadsafe(ca.start(), loop).result(10)
+    try:
         yield Server("standin", ca.url, ca.anchor, ca.password, ca.device_provisioner, ca.server_provisioner)
+    finally:
+        asyncio.run_coroutine_threadsafe(ca.stop(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
+
+
+@pytest.fixture(params=["standin", pytest.param("real", marks=pytest.mark.real)])
+def server(request: pytest.FixtureRequest) -> Server:
+    found: Server = request.getfixturevalue(f"{request.param}_server")
+    return found
 
 
 @pytest.fixture
