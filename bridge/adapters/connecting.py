@@ -13,6 +13,7 @@ import httpx
 from pydantic import SecretStr
 
 from bridge.adapters.authority import StepCaAuthority
+from bridge.adapters.folders import shared_folder
 from bridge.adapters.platform import ThingsBoardPlatform
 from bridge.adapters.tunnels import SharedFolder, TunnelTerms
 from bridge.adapters.updates import HawkbitServer
@@ -87,16 +88,9 @@ async def connected(
             authority=authority,
             platform=_platform(settings, public),
             updates=_updates(settings, public),
-            tunnels=SharedFolder(tunnel_folder(settings)) if settings.wg_subnet else None,
+            tunnels=SharedFolder(shared_folder(settings.tunnel_folder)) if settings.wg_subnet else None,
             tunnel_terms=tunnel_terms(settings),
         )
-
-
-def tunnel_folder(settings: Settings) -> Path:
-    """Return the folder that is shared with the WireGuard server, made if it is not there."""
-    folder = settings.wg_data_dir or settings.data / "wg-data"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
 
 
 def tunnel_terms(settings: Settings) -> TunnelTerms | None:

@@ -20,6 +20,7 @@ import structlog
 from pydantic import SecretStr
 
 from bridge.adapters.connecting import Connect
+from bridge.adapters.folders import private_folder
 from bridge.config import Settings
 from bridge.ports.runtime import Clock
 from ca.bootstrap import context_for_root
@@ -87,13 +88,6 @@ async def embedded_stack(
         tunnels = await stack.enter_async_context(_tunnels(settings, folder))
         named = _named(settings, ca, thingsboard, hawkbit, password, secret) | tunnels
         yield EmbeddedStack(settings.model_copy(update=named), ca, thingsboard, hawkbit)
-
-
-def private_folder(path: Path) -> Path:
-    """Make the folder with mode 0700 and return it."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.chmod(0o700)
-    return path
 
 
 def _named(
@@ -172,6 +166,3 @@ def _write_private(path: Path, text: str) -> None:
     beside.touch(mode=0o600)
     beside.write_text(text, encoding="ascii")
     beside.replace(path)
-
-
-__all__ = ["EmbeddedStack", "embedded_stack", "private_folder"]

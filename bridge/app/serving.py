@@ -15,7 +15,8 @@ from typing import Any
 import structlog
 
 from bridge.adapters.connecting import Systems, connected, server_certificate
-from bridge.adapters.embedded import EmbeddedStack, embedded_stack, private_folder
+from bridge.adapters.embedded import EmbeddedStack, embedded_stack
+from bridge.adapters.folders import private_folder
 from bridge.adapters.runtime import SystemClock, SystemRandomness
 from bridge.app import tls, wiring
 from bridge.app.http_clients import connect

@@ -94,7 +94,7 @@ def build_parts(outfit: Outfit, enrollment: Enrollment, hints: Hints) -> Parts:
     settings, systems = outfit.settings, outfit.systems
     return Parts(
         enrollment=enrollment,
-        naming=naming_rule(settings),
+        naming=NamingRule(settings.reserved_hosts),
         terms=_answer_terms(settings, systems.tunnel_terms),
         trust=_trust(systems.authority),
         webhook=WebhookTerms(secrets=_webhook_secrets(settings), event_names=device_names, look_at=hints.offer),
@@ -105,11 +105,6 @@ def build_parts(outfit: Outfit, enrollment: Enrollment, hints: Hints) -> Parts:
         watched=_watched(systems),
         path_prefix=settings.bridge_path_prefix,
     )
-
-
-def naming_rule(settings: Settings) -> NamingRule:
-    """Return the rule by which no device is named like a server."""
-    return NamingRule(settings.reserved_hosts)
 
 
 def _doors(outfit: Outfit) -> Mapping[System, Door]:

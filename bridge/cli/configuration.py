@@ -10,10 +10,7 @@ from typing import Final
 
 import typer
 
-from bridge.adapters.connecting import connected
 from bridge.adapters.runtime import SystemClock, SystemRandomness
-from bridge.app.http_clients import connect
-from bridge.app.wiring import naming_rule
 from bridge.cli.exits import FAILED
 from bridge.cli.opening import DataOption, JsonOption, open_desk, settings_for
 from bridge.cli.rendering import console, print_json
@@ -55,8 +52,9 @@ def check(data: DataOption = None, as_json: JsonOption = False) -> None:
 async def _check(data: Path | None) -> list[Finding]:
     settings = settings_for(data)
     mode = mode_of(settings)
-    reserved = len(naming_rule(settings).reserved)
-    findings = [Finding("settings", fine=True, text=f"mode {mode.value}; {reserved} reserved host names")]
+    findings = [
+        Finding("settings", fine=True, text=f"mode {mode.value}; {len(settings.reserved_hosts)} reserved host names")
+    ]
     findings.append(await _tried("registry", lambda: _registry(data)))
     if mode is Mode.REAL:
         findings += await _systems(settings)
@@ -70,6 +68,9 @@ async def _registry(data: Path | None) -> str:
 
 
 async def _systems(settings: Settings) -> list[Finding]:
+    from bridge.adapters.connecting import connected  # noqa: PLC0415 - heavy; the other commands start without it
+    from bridge.app.http_clients import connect  # noqa: PLC0415
+
     findings: list[Finding] = []
     try:
         async with connected(settings, connect, SystemClock(), SystemRandomness()) as systems:

@@ -13,13 +13,12 @@ from typing import Annotated
 
 import typer
 
-from bridge.adapters.embedded import private_folder
+from bridge.adapters.folders import private_folder
 from bridge.adapters.runtime import SystemClock
-from bridge.app.wiring import naming_rule
 from bridge.config import Settings, load
 from bridge.errors import Misconfigured
 from bridge.lifecycle.service import Lifecycle
-from bridge.model.identity import DeviceId
+from bridge.model.identity import DeviceId, NamingRule
 from bridge.model.records import System
 from bridge.store.lock import FolderLock
 from bridge.store.open import open_registry
@@ -49,7 +48,7 @@ class Desk:
 
         :raises bridge.errors.BadDeviceId: it breaks the naming rule or names a server.
         """
-        return naming_rule(self.settings).parse(text)
+        return NamingRule(self.settings.reserved_hosts).parse(text)
 
 
 def settings_for(data: Path | None) -> Settings:

@@ -7,10 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import uvloop
 
-from bridge.app import logs
-from bridge.app.serving import Serving, serve
 from bridge.cli.opening import DataOption, settings_for
 
 
@@ -27,6 +24,11 @@ def serve_command(
     verbose: Annotated[bool, typer.Option("--verbose", help="Log more.")] = False,
 ) -> None:
     """Run the bridge. Without any variable of an outside system: the embedded stack."""
+    import uvloop  # noqa: PLC0415 - the server's parts are heavy; the other commands start without them
+
+    from bridge.app import logs  # noqa: PLC0415
+    from bridge.app.serving import Serving, serve  # noqa: PLC0415
+
     logs.configure(verbose=verbose)
     settings = settings_for(data)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from bridge.adapters.connecting import tunnel_folder
 from bridge.adapters.interface import InterfaceSync
 from bridge.cli.opening import DataOption, settings_for
 from bridge.cli.rendering import console
@@ -38,7 +37,8 @@ def sync(
 
     Peers that are not in the file are removed: a retired device must be gone, whoever added it.
     """
-    shared = folder or tunnel_folder(settings_for(data))
+    settings = settings_for(data)
+    shared = folder or settings.tunnel_folder
     try:
         owned = IPv4Network(keep_outside) if keep_outside else None
     except ValueError as e:

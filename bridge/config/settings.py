@@ -110,6 +110,11 @@ class Settings(BaseSettings):
         return self.bridge_data.expanduser().absolute()
 
     @property
+    def tunnel_folder(self) -> Path:
+        """The folder shared with the WireGuard server."""
+        return self.wg_data_dir or self.data / "wg-data"
+
+    @property
     def reserved_hosts(self) -> frozenset[str]:
         """Host names that no device may be called by, in lower case."""
         urls = (self.step_ca_url, self.thingsboard_url, self.hawkbit_url, self.hawkbit_public_url)
