@@ -45,6 +45,7 @@ from bridge.routes.parts import (
     WebhookTerms,
 )
 from bridge.store.open import open_registry
+from enroll.wire import PROBLEM_JSON, Problem
 
 START = datetime(2026, 4, 11, 10, 0, tzinfo=UTC)
 LIFETIME = timedelta(days=90)
@@ -287,3 +288,24 @@ def new_csr() -> Callable[..., str]:
         return builder.sign(key, digest).public_bytes(Encoding.PEM).decode()
 
     return make
+
+
+@pytest.fixture
+def post(open_house: House) -> Any:
+    """Post raw bytes and return the problem; whatever was sent, the CA signed nothing and no row was written."""
+
+    async def refused(path: str, content: bytes, status: int = 422) -> Problem:
+        async with open_house.client() as client:
+            answer = await client.post(path, content=content)
+        assert answer.headers["content-type"] == PROBLEM_JSON
+        problem = Problem.from_json(answer.status_code, answer.json())
+        assert problem is not None, answer.text
+        assert problem.status == status == answer.json()["status"]
+        assert answer.json()["request_id"] == answer.headers["x-request-id"]
+        assert open_house.ca.signed == 0
+        page = await open_house.registry.read(lambda tx: tx.devices("", 10, None))
+        assert page.devices == ()
+        assert open_house.counted("iot_bridge_enrollments_total", outcome=problem.code) == 1
+        return problem
+
+    return refused
