@@ -31,8 +31,18 @@ class SharedFolder:
         await asyncio.to_thread(self._write, revision, peers)
 
     async def applied(self) -> Applied | None:
-        """Return the last report."""
-        return await asyncio.to_thread(self._read)
+        """Return the last report; parsed in a thread, and only if it is not the one that was parsed last."""
+        try:
+            status = (self._folder / applied_file.APPLIED_FILE).stat()
+        except OSError:
+            return None
+        mark = (status.st_ino, status.st_mtime_ns, status.st_size)
+        if self._seen is None or self._seen[0] != mark:
+            report = await asyncio.to_thread(self._parse)
+            if report is None:
+                return None
+            self._seen = (mark, report)
+        return self._seen[1]
 
     def _write(self, revision: int, peers: Sequence[Peer]) -> None:
         with _working("publishing peers"):
@@ -43,20 +53,6 @@ class SharedFolder:
                 peers_file.write_peers(self._folder, wanted)
             except errors.StaleRevisionError:
                 return  # another process published a newer set, which holds these peers too
-
-    def _read(self) -> Applied | None:
-        """Parse the report unless it is the file that was parsed last: it lists the whole fleet."""
-        try:
-            status = (self._folder / applied_file.APPLIED_FILE).stat()
-        except OSError:
-            return None
-        mark = (status.st_ino, status.st_mtime_ns, status.st_size)
-        seen = self._seen
-        if seen is not None and seen[0] == mark:
-            return seen[1]
-        report = self._parse()
-        self._seen = (mark, report) if report is not None else None
-        return report
 
     def _parse(self) -> Applied | None:
         with _working("reading what was applied"):

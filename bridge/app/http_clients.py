@@ -10,7 +10,9 @@ from typing import Final
 import httpx
 from httpx_aiohttp import HttpxAiohttpClient
 
-_LIMITS: Final = httpx.Limits(max_connections=64, max_keepalive_connections=64, keepalive_expiry=30)
+_LIMITS: Final = httpx.Limits(max_connections=64, max_keepalive_connections=64, keepalive_expiry=5)
+"""Kept connections are given up before the servers do (step-ca after 15 s): one that closes under a request to sign
+leaves an attempt of unknown outcome."""
 _TIMEOUT: Final = httpx.Timeout(10.0, connect=5.0)
 
 

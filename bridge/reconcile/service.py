@@ -19,7 +19,7 @@ _log = structlog.get_logger("bridge.reconcile")
 
 _SWEEP_EVERY: Final = timedelta(seconds=2)
 _SWEEP_BATCH: Final = 200
-_SETTLE: Final = 0.02
+_SETTLE: Final = 0.03
 """Seconds between two rounds of waking: commits come in bursts."""
 
 

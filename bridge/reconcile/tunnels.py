@@ -40,26 +40,29 @@ class TunnelsDoor:
         self._publish: Coalesced[int] = Coalesced(self._publish_all)
 
     async def agree(self, claim: Claim, guard: Guard) -> Settlement:
-        """Publish the peers unless the report agrees already, then read the report."""
+        """Publish the peers unless the report agrees already, then read the report.
+
+        The guard is not asked: what is published is the registry's whole truth of that moment, whoever publishes it.
+        """
+        del guard
         device = claim.link.device
         picture = await self._registry.read(lambda tx: tx.picture(device))
         if picture is None or picture.lease is None:
             return Settlement(settled_at=self._clock.now(), next_at=None)
         if claim.link.wanted is Wanted.ABSENT:
-            return await self._cut(claim, picture, picture.lease, guard)
+            return await self._cut(claim, picture, picture.lease)
         applied = await self._tunnels.applied()
         if not _carries(applied, picture.lease):
-            asked = await self._ask(claim, applied, guard)
+            asked = await self._ask(claim, applied)
             applied = await self._report_of(asked, applied)
             if not _carries(applied, picture.lease):
                 return self._outstanding(claim, asked)
         return Settlement(settled_at=self._clock.now(), next_at=None)
 
-    async def _ask(self, claim: Claim, applied: Applied | None, guard: Guard) -> int:
+    async def _ask(self, claim: Claim, applied: Applied | None) -> int:
         """Return the revision that must be applied; publish unless one that was asked for is still on its way."""
         asked = _asked(claim)
         if asked is None or (applied is not None and applied.revision >= asked):
-            await guard()
             asked = await self._publish()
         return asked
 
@@ -82,11 +85,10 @@ class TunnelsDoor:
         self._rested = ended + _REST_FACTOR * (ended - begun)
         return revision
 
-    async def _cut(self, claim: Claim, picture: Picture, lease: Lease, guard: Guard) -> Settlement:
+    async def _cut(self, claim: Claim, picture: Picture, lease: Lease) -> Settlement:
         asked = _asked(claim)
         applied = await self._tunnels.applied()
         if asked is None or (_reached(applied, asked) and _mentions(applied, lease)):
-            await guard()
             asked = await self._publish()
         applied = await self._report_of(asked, applied)
         if not _reached(applied, asked) or _mentions(applied, lease):

@@ -24,6 +24,8 @@ _log = structlog.get_logger("bridge.reconcile")
 
 _LAST_MOMENT: Final = 5.0
 """Seconds that work in hand gets when the server ends."""
+_REST: Final = 0.03
+"""Seconds between two looks: under load one look serves many commits, and enrollments go first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,8 @@ class Worker:
             while True:
                 self._wake.clear()
                 wait = await self._look()
-                await self._sleep(wait)
+                await asyncio.sleep(_REST)
+                await self._sleep(wait - _REST)
         finally:
             await self._let_finish()
 
@@ -106,6 +109,8 @@ class Worker:
         self._wake.set()
 
     async def _sleep(self, seconds: float) -> None:
+        if seconds <= 0:
+            return
         try:
             await asyncio.wait_for(self._wake.wait(), seconds)
         except TimeoutError:
