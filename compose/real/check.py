@@ -1,0 +1,78 @@
+"""Say what this machine lacks for the real servers, all of it at once; exit 1 if anything does.
+
+.venv/bin/python compose/real/check.py
+"""
+
+import contextlib
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+LEAST_GO = (1, 21)
+LEAST_JAVA = (17,)
+PROGRAMS = {
+    "mosquitto": "Mosquitto",
+    "wireguard-go": "wireguard-go",
+    "wg": "wireguard-tools",
+    "wg-quick": "wireguard-tools",
+    "ip": "iproute2",
+    "ping": "iputils-ping",
+    "openssl": "OpenSSL",
+    "mvn": "Maven",
+}
+_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+
+
+def missing() -> Iterator[str]:
+    """Yield a line for everything that is missing."""
+    if os.geteuid() != 0:
+        yield "root (network namespaces, and PostgreSQL as its own user): run it with sudo"
+    for program, name in PROGRAMS.items():
+        if shutil.which(program, path=_PATH) is None:
+            yield f"{name} ({program})"
+    go, java = version("go", "version"), version("javac", "-version")
+    if go < LEAST_GO:
+        yield f"Go 1.21 or newer (step-ca is built with it); found {shown(go)}. Newer toolchains come by themselves"
+    if java < LEAST_JAVA:
+        yield f"a JDK, Java 17 or newer (hawkBit is built with it); found {shown(java)}"
+    if not (shutil.which("initdb") or any(Path("/usr/lib/postgresql").glob("*/bin/initdb"))):
+        yield "PostgreSQL's server (initdb)"
+    try:
+        pwd.getpwnam("postgres")
+    except KeyError:
+        yield "the system user postgres (PostgreSQL refuses to run as root)"
+    if not Path("/dev/net/tun").exists():
+        yield "/dev/net/tun (wireguard-go): modprobe tun, or give the container the device"
+
+
+def version(*command: str) -> tuple[int, ...]:
+    """Return the version that a program tells, empty where it is not there."""
+    with contextlib.suppress(OSError):
+        told = subprocess.run(command, capture_output=True, text=True, check=False)
+        if found := re.search(r"(\d+(?:\.\d+)+)", told.stdout + told.stderr):
+            return tuple(map(int, found[1].split(".")))
+    return ()
+
+
+def shown(numbers: tuple[int, ...]) -> str:
+    """Return a version for people."""
+    return ".".join(map(str, numbers)) or "none"
+
+
+def main() -> int:
+    """Print the lines; return the exit code."""
+    lines = list(missing())
+    for line in lines:
+        print(f"missing: {line}", file=sys.stderr)
+    if lines:
+        print("`bash compose/real/install.sh` as root brings what Debian and Ubuntu carry.", file=sys.stderr)
+    return 1 if lines else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
