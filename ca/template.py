@@ -33,6 +33,8 @@ Without the guard a token that lacks the claim would get serial 0.
 DEFAULT_LIFETIME = timedelta(days=30)
 MAX_LIFETIME = timedelta(days=365)
 
+_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]/_~%-]+")
+_CRL_LINE = re.compile(rf',\s*"crlDistributionPoints":\s*\["{_URL.pattern}"\](?=\s*\}}\s*$)')
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 
 
@@ -47,9 +49,19 @@ class Problem:
         return f"{self.what}; put into ca.json:\n{self.lines}"
 
 
-def device_template() -> str:
-    """Return the template of the device provisioner."""
-    return DEVICE_TEMPLATE
+def device_template(crl_url: str | None = None) -> str:
+    """Return the template of the device provisioner.
+
+    ``crl_url`` is written into each leaf as its CRL distribution point. A door that checks step-ca's CRL with OpenSSL
+    (Mosquitto, nginx) needs it: step-ca marks its CRL with a critical issuing distribution point (``crl.idpURL``, by
+    default ``https://<first of dnsNames>/1.0/crl``), and OpenSSL refuses it as "different CRL scope" (RFC 5280,
+    6.3.3 b 2) for a leaf that does not name exactly the same one. ``ValueError`` if it is no http URL.
+    """
+    if crl_url is None:
+        return DEVICE_TEMPLATE
+    if not _URL.fullmatch(crl_url):
+        raise ValueError("crl_url is an http or https URL")
+    return DEVICE_TEMPLATE.removesuffix("\n}") + f',\n  "crlDistributionPoints": ["{crl_url}"]\n}}'
 
 
 def server_template(names: tuple[str, ...]) -> str:
@@ -107,13 +119,14 @@ def provisioner_entry(
 def judge(provisioner: Provisioner, *, lifetime: timedelta | None = None) -> tuple[Problem, ...]:
     """Say what keeps the device provisioner from being ours; empty when nothing does.
 
-    Blanks in the template do not count. ``lifetime`` is what the bridge will ask for: a stated shorter
-    maximum is a problem (an unstated one is the CA's own default and cannot be read here).
+    Blanks in the template do not count, nor does a CRL distribution point (``device_template``). ``lifetime``
+    is what the bridge will ask for: a stated shorter maximum is a problem (an unstated one is the CA's own
+    default and cannot be read here).
     """
     problems = []
     if provisioner.template is None:
         problems.append(Problem("the provisioner has no readable certificate template", _template_lines()))
-    elif _squeeze(provisioner.template) != _squeeze(DEVICE_TEMPLATE):
+    elif _squeeze(_CRL_LINE.sub("", provisioner.template)) != _squeeze(DEVICE_TEMPLATE):
         problems.append(Problem("the provisioner's certificate template is not the bridge's", _template_lines()))
     if not provisioner.disable_renewal:
         lines = '"claims": {"disableRenewal": true}'

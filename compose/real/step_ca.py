@@ -44,6 +44,8 @@ SERVER_PROVISIONER = "iot-bridge-server"
 PLAIN_PROVISIONER = "plain"
 KEYLESS_PROVISIONER = "keyless"
 PASSWORD = "only for tests and demonstrations"  # noqa: S105 - of a CA on loopback whose keys lie beside it
+CRL_URL = "https://localhost/1.0/crl"
+"""What step-ca writes into its CRL as distribution point: the first of ``dnsNames``, without the port."""
 SERVER_NAMES = ("localhost", "bridge.example.com")
 
 _START_SECONDS = 30.0
@@ -166,7 +168,7 @@ class RealStepCa:
             }
             for n in range(self.extra_provisioners)
         ]
-        templates = {DEVICE_PROVISIONER: device_template(), SERVER_PROVISIONER: server_template(SERVER_NAMES)}
+        templates = {DEVICE_PROVISIONER: device_template(CRL_URL), SERVER_PROVISIONER: server_template(SERVER_NAMES)}
         for name, template in templates.items():
             made = self.provisioners[name]
             entry = provisioner_entry(name, made.public_jwk, template, encrypted_key=made.encrypted_key)
