@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import structlog
 from pydantic import SecretStr
 
 from bridge.adapters.connecting import Connect
 from bridge.adapters.folders import private_folder
+from bridge.adapters.remembered_ports import RememberedPorts
 from bridge.config import Settings
 from bridge.ports.runtime import Clock
 from ca.bootstrap import context_for_root
@@ -68,11 +70,14 @@ async def embedded_stack(
     folder = private_folder(settings.data / "embedded")
     secret = _remembered(folder / "webhook.secret")
     password = _remembered(folder / "operator.secret")
+    ports = RememberedPorts(folder / "ports.json")
     async with contextlib.AsyncExitStack() as stack:
         ca = await stack.enter_async_context(StandInCa(StandInSettings(folder / "ca"), clock=clock.now))
         certificate = _certificate_files(folder, ca.issue_server_certificate())
         http = await stack.enter_async_context(connect(context_for_root(ca.anchor)))
-        hawkbit = await stack.enter_async_context(EmbeddedHawkbit(folder / "hawkbit", _USER, password))
+        hawkbit = await stack.enter_async_context(
+            EmbeddedHawkbit(folder / "hawkbit", _USER, password, port=ports.of("hawkbit"))
+        )
         thingsboard = await stack.enter_async_context(
             EmbeddedThingsBoard(
                 folder / "thingsboard",
@@ -82,9 +87,11 @@ async def embedded_stack(
                 username=_USER,
                 password=password,
                 webhook=Webhook(f"{bridge_url}/webhooks/thingsboard", secret, http),
+                mqtt_port=ports.of("mqtt"),
                 clock=clock.now,
             )
         )
+        ports.remember(hawkbit=urlsplit(hawkbit.url).port or 0, mqtt=thingsboard.mqtt_port)
         tunnels = await stack.enter_async_context(_tunnels(settings, folder))
         named = _named(settings, ca, thingsboard, hawkbit, password, secret) | tunnels
         yield EmbeddedStack(settings.model_copy(update=named), ca, thingsboard, hawkbit)
