@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import select
 
 from bridge.model.facts import Lost, SignedLeaf, Stored
 from bridge.model.identity import Serial
@@ -26,7 +26,6 @@ class _Attempt:
 
     issuance: Issuance
     proven: bool
-    taken: bool
     device_state: DeviceState
     device_epoch: int
     device_generation: int
@@ -34,10 +33,8 @@ class _Attempt:
 
     @classmethod
     def of(cls, row: Row) -> _Attempt:
-        proven, taken, state, epoch, generation, connected = row[_OWN:]
-        return cls(
-            issuance_of(row), bool(proven), bool(taken), DeviceState(state), epoch, generation, connected is not None
-        )
+        proven, state, epoch, generation, connected = row[_OWN:]
+        return cls(issuance_of(row), bool(proven), DeviceState(state), epoch, generation, connected is not None)
 
 
 class Certificates(Session):
@@ -50,7 +47,7 @@ class Certificates(Session):
         """
         found = self._attempt(attempt)
         issuance = found.issuance
-        if found.taken:
+        if issuance.leaf is not None:
             return self._again(found, signed, now)
         if issuance.is_open(now) and issuance.epoch == found.device_epoch:
             if issuance.kind is Kind.RENEW:
@@ -129,30 +126,28 @@ class Certificates(Session):
         return Lost(signed.serial)
 
     def _again(self, found: _Attempt, signed: SignedLeaf, now: datetime) -> Stored | Lost:
-        """Answer for an attempt that already has its certificate: the same leaf once more, or one too many."""
+        """Answer for an attempt that already has a leaf: the same one once more, or one too many."""
         issuance = found.issuance
         if signed.leaf_sha256 == issuance.leaf_sha256:
             row = self._hot.row(sql.OWN_LEASE, {"device": issuance.device.value})
             live = issuance.state in {IssuanceState.CURRENT, IssuanceState.PENDING}
             return Stored(issuance, None if row is None else lease_of(row)) if live else Lost(signed.serial)
         if signed.serial != issuance.serial:
-            self._core.execute(
-                insert(ISSUANCE).values(
-                    serial=str(signed.serial),
-                    device=issuance.device.value,
-                    device_state=found.device_state.value,
-                    epoch=issuance.epoch,
-                    generation=issuance.generation,
-                    kind=issuance.kind.value,
-                    proven=found.proven,
-                    spki=issuance.spki.hex,
-                    state=IssuanceState.REVOKING.value,
-                    deadline=micros(issuance.deadline),
-                    refused=False,
-                    taken=False,
-                    created_at=micros(now),
+            self._hot.run(
+                sql.INSERT_SURPLUS,
+                {
+                    "serial": str(signed.serial),
+                    "device": issuance.device.value,
+                    "device_state": found.device_state.value,
+                    "epoch": issuance.epoch,
+                    "generation": issuance.generation,
+                    "kind": issuance.kind.value,
+                    "proven": found.proven,
+                    "spki": issuance.spki.hex,
+                    "deadline": micros(issuance.deadline),
+                    "now": micros(now),
                     **_leaf_values(signed),
-                )
+                },
             )
             self._call_ca(issuance.device.value, found.device_state.value, micros(now))
         return Lost(signed.serial)

@@ -15,6 +15,7 @@ from sqlalchemy import exists as exists_
 from bridge.model.identity import DeviceId
 from bridge.model.records import DeviceState, IssuanceState, System, Wanted, Window
 from bridge.ports.registry import Registration
+from bridge.store import statements as sql
 from bridge.store.attempts import Attempts
 from bridge.store.rows import micros
 from bridge.store.schema import DEVICE, DEVICE_KEY, ISSUANCE, LEASE, LINK, WINDOW, WIREGUARD_KEY
@@ -202,24 +203,16 @@ class Lifecycle(Attempts):
         Abandoned ids with nothing left to revoke are deleted, at most ``limit`` of them; they are not counted.
         """
         moment = micros(now)
-        closed = ISSUANCE.c.refused | (ISSUANCE.c.deadline <= moment)
-        intents = (ISSUANCE.c.state == IssuanceState.INTENT.value) & closed
-        found = self._core.scalars(select(ISSUANCE.c.device).where(intents).limit(limit)).all()
         swept = 0
-        for device in sorted(found):
+        for (device,) in sorted(self._hot.rows(sql.LATE_INTENTS, {"now": moment, "most": limit})):
             known = self._known(DeviceId(device))
             # Asked again under the lock: another attempt may have taken its place.
-            still = select(exists_().where(intents, ISSUANCE.c.device == device))
-            if known is not None and self._core.scalar(still) and self._close_intents(device, known[1], moment):
+            late = self._hot.row(sql.STILL_LATE, {"device": device, "now": moment}) is not None
+            if known is not None and late and self._close_intents(device, known[1], moment):
                 swept += 1
-        self._delete_all_abandoned(limit)
-        return swept
-
-    def _delete_all_abandoned(self, limit: int) -> None:
-        waiting = exists_().where(ISSUANCE.c.device == DEVICE.c.id, ISSUANCE.c.state == IssuanceState.REVOKING.value)
-        found = self._core.scalars(select(DEVICE.c.id).where(DEVICE.c.abandoned, ~waiting).limit(limit)).all()
-        for device in sorted(found):
+        for (device,) in sorted(self._hot.rows(sql.LEFT_BEHIND, {"most": limit})):
             self._hold(DeviceId(device))
-            if self._core.scalar(select(exists_().where(DEVICE.c.id == device, DEVICE.c.abandoned))):
+            if self._hot.row(sql.STILL_ABANDONED, {"device": device}) is not None:
                 self._delete_abandoned(device)
                 self.stirred = True
+        return swept

@@ -7,7 +7,7 @@ from datetime import datetime
 from ipaddress import IPv4Address
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import update
 
 from bridge.model.identity import DeviceId, Serial, WireGuardKey
 from bridge.model.records import DeviceState, IssuanceState, System, Wanted
@@ -15,7 +15,7 @@ from bridge.ports.registry import Claim, Settlement
 from bridge.ports.tunnels import Peer
 from bridge.store import statements as sql
 from bridge.store.rows import LINK_COLUMNS, instant, link_of, micros
-from bridge.store.schema import ISSUANCE, LEASE, LINK, WIREGUARD_KEY
+from bridge.store.schema import ISSUANCE, LEASE, WIREGUARD_KEY
 from bridge.store.session import Session
 
 _WANTED = LINK_COLUMNS.index("wanted")
@@ -118,22 +118,19 @@ class Links(Session):
                 .values(state=IssuanceState.REVOKED.value, revoked_at=micros(now))
             )
 
-    def peers(self) -> tuple[int, tuple[Peer, ...]]:
-        """Raise the revision of the peer set by one and return it with every peer that is wanted now.
-
-        Held until the commit, so that a higher revision never carries an older set.
-        """
+    def raise_peer_revision(self) -> int:
+        """Raise the revision of the peer set by one and return it."""
         raised = self._hot.row(sql.RAISE_PEER_REVISION, {})
         if raised is None:
             raise AssertionError("the statement always yields one row")
-        rows = self._core.execute(
-            select(LEASE.c.device, LEASE.c.public_key, LEASE.c.address)
-            .join(LINK, (LINK.c.device == LEASE.c.device) & (LINK.c.system == System.WIREGUARD.value))
-            .where(LEASE.c.public_key.is_not(None), LINK.c.wanted == Wanted.PRESENT.value)
-            .order_by(LEASE.c.address)
-        )
-        return raised[0], tuple(
-            Peer(DeviceId(device), WireGuardKey(key), IPv4Address(address)) for device, key, address in rows
+        revision: int = raised[0]
+        return revision
+
+    def peers(self) -> tuple[Peer, ...]:
+        """Return every peer that is wanted now, in order of address."""
+        return tuple(
+            Peer(DeviceId(device), WireGuardKey(key), IPv4Address(address))
+            for device, key, address in self._hot.rows(sql.PEERS, {})
         )
 
     def free_lease(self, device: DeviceId, free_at: datetime) -> None:

@@ -30,6 +30,8 @@ from bridge.store.rows import (
 from bridge.store.schema import DEVICE, INSTALLATION, ISSUANCE, ISSUER, LEASE, LEASE_POOL, LINK, WINDOW
 from bridge.store.session import Session
 
+_LEASE = len(DEVICE_COLUMNS)
+
 
 def _select(table: Table, names: tuple[str, ...]) -> Select[Any]:
     return select(*(table.c[name] for name in names))
@@ -97,17 +99,17 @@ class Reading(Session):
 
     def picture(self, device: DeviceId) -> Picture | None:
         """Read what the reconciler needs about a device."""
-        found = self.device(device)
-        if found is None:
+        row = self._hot.row(sql.PICTURE, {"folded": device.folded})
+        if row is None:
             return None
-        issuances = self.issuances(found.id)
-        current = next((one for one in issuances if one.state is IssuanceState.CURRENT), None)
+        found = device_of(row)
+        issuances = [issuance_of(one) for one in self._hot.rows(sql.ISSUANCES_OF_DEVICE, {"device": row[0]})]
         return Picture(
             device=found,
-            current=current,
+            current=next((one for one in issuances if one.state is IssuanceState.CURRENT), None),
             leaves=tuple(one.leaf for one in issuances if one.leaf is not None),
             revoking=tuple(one.serial for one in issuances if one.state is IssuanceState.REVOKING),
-            lease=self.lease(found.id),
+            lease=None if row[_LEASE] is None else lease_of(row[_LEASE:]),
         )
 
     def installation(self) -> Installation | None:

@@ -107,6 +107,9 @@ class _Thread:
             return
         try:
             self._connection.rollback()
+            # After a COMMIT that failed SQLAlchemy holds the transaction for ended, but SQLite does not.
+            driver: Any = self._connection.connection.driver_connection
+            driver.rollback()
         except DATABASE_ERRORS:
             self._drop_connection()
 

@@ -110,7 +110,7 @@ LOCK_DEVICE_OF_SERIAL: Final = Statement.of("""
     SELECT id FROM device WHERE id = (SELECT device FROM issuance WHERE serial = :serial) {for_update}
     """)
 ATTEMPT: Final = Statement.of(f"""
-    SELECT {_columns(ISSUANCE_COLUMNS, "i")}, i.proven, i.taken, d.state, d.epoch, d.generation, d.first_connected_at
+    SELECT {_columns(ISSUANCE_COLUMNS, "i")}, i.proven, d.state, d.epoch, d.generation, d.first_connected_at
     FROM issuance AS i JOIN device AS d ON d.id = i.device WHERE i.serial = :serial
     """)  # noqa: S608 - names of our own columns
 REPLACE_CURRENT: Final = Statement.of("""
@@ -128,6 +128,15 @@ STORE_LEAF: Final = Statement.of("""
                         chain = :chain, leaf_sha256 = :leaf_sha256, not_before = :not_before, not_after = :not_after
     WHERE serial = :serial
     """)
+INSERT_SURPLUS: Final = Statement.of("""
+    INSERT INTO issuance (serial, device, device_state, epoch, generation, kind, proven, spki, state, deadline, refused,
+                          taken, leaf, chain, leaf_sha256, not_before, not_after, created_at)
+    VALUES (:serial, :device, :device_state, :epoch, :generation, :kind, :proven, :spki, 'revoking', :deadline, FALSE,
+            FALSE, :leaf, :chain, :leaf_sha256, :not_before, :not_after, :now)
+    ON CONFLICT (serial) DO NOTHING
+    """)
+"""A second leaf for one attempt: known, so that it can be revoked."""
+
 SET_KEY_GENERATION: Final = Statement.of("UPDATE device_key SET generation = :generation WHERE spki = :spki")
 SET_LEASE_KEY: Final = Statement.of("""
     UPDATE lease SET public_key = :wg_key WHERE device = :device RETURNING address, device, public_key
@@ -147,6 +156,22 @@ REFUSE: Final = Statement.of("UPDATE issuance SET refused = TRUE WHERE serial = 
 FORGET: Final = Statement.of("""
     DELETE FROM issuance WHERE serial = :serial AND state = 'intent' RETURNING device, wg_public_key
     """)
+
+# -- the sweep, every few seconds --------------------------------------------------------------------------------
+LATE_INTENTS: Final = Statement.of("""
+    SELECT device FROM issuance WHERE state = 'intent' AND (refused OR deadline <= :now) LIMIT :most
+    """)
+"""Walks the index of open attempts: there are as many as the CA answers in its deadline."""
+
+STILL_LATE: Final = Statement.of("""
+    SELECT 1 FROM issuance WHERE device = :device AND state = 'intent' AND (refused OR deadline <= :now)
+    """)
+LEFT_BEHIND: Final = Statement.of("""
+    SELECT id FROM device WHERE abandoned
+    AND NOT EXISTS (SELECT 1 FROM issuance WHERE issuance.device = device.id AND issuance.state = 'revoking')
+    LIMIT :most
+    """)
+STILL_ABANDONED: Final = Statement.of("SELECT 1 FROM device WHERE id = :device AND abandoned")
 
 # -- links -------------------------------------------------------------------------------------------------------
 CALL_LINK: Final = Statement.of("""
@@ -223,6 +248,20 @@ INSERT_AUDIT: Final = Statement.of("""
     """)
 
 # -- single rows, written once or counted up ---------------------------------------------------------------------
+PEERS: Final = Statement.of("""
+    SELECT lease.device, lease.public_key, lease.address FROM lease
+    JOIN link ON link.device = lease.device AND link.system = 'wireguard'
+    WHERE lease.public_key IS NOT NULL AND link.wanted = 'present' ORDER BY lease.address
+    """)
+"""The whole fleet: the one statement here that is meant to read every row."""
+
+PICTURE: Final = Statement.of(f"""
+    SELECT {_columns(DEVICE_COLUMNS, "d")}, l.address, l.device, l.public_key
+    FROM device AS d LEFT JOIN lease AS l ON l.device = d.id WHERE d.id_folded = :folded
+    """)  # noqa: S608 - names of our own columns
+ISSUANCES_OF_DEVICE: Final = Statement.of(f"""
+    SELECT {_columns(ISSUANCE_COLUMNS)} FROM issuance WHERE device = :device ORDER BY created_at, epoch
+    """)  # noqa: S608 - names of our own columns
 RAISE_PEER_REVISION: Final = Statement.of("""
     INSERT INTO peer_revision (id, revision) VALUES (1, 1)
     ON CONFLICT (id) DO UPDATE SET revision = peer_revision.revision + 1 RETURNING revision
