@@ -25,22 +25,22 @@ class RegisteredOnly:
         """Admit a registered id that shows what its registration asks for.
 
         :raises NotAdmitted: it is not registered, its registration ended, or its key is not the one expected.
-        :raises VoucherRequired: a voucher is wanted and none, or a wrong one, was shown.
+        :raises VoucherRequired: a voucher is wanted and none, a wrong one, or one that was used up, was shown.
         """
         window, device = candidate.window, candidate.device
         if window is not None:
             return _admit(candidate.request, window.key_digest, window.voucher_hash, window.expires_at, candidate.now)
         if device is None or not device.registered:
             raise NotAdmitted("this device is not registered")
-        # A registration's expiry and voucher admit one first identity; a known device is judged by its key alone.
-        fresh = device.state is DeviceState.REGISTERED
-        return _admit(
-            candidate.request,
-            device.key_digest,
-            device.voucher_hash,
-            device.admission_expires_at if fresh else None,
-            candidate.now,
-        )
+        if device.state is DeviceState.REGISTERED:
+            return _admit(
+                candidate.request, device.key_digest, device.voucher_hash, device.admission_expires_at, candidate.now
+            )
+        # A registration's expiry and voucher admit one first identity. The voucher is spent; without it the device
+        # would come back on less than it first showed.
+        if device.voucher_hash is not None:
+            raise VoucherRequired("the voucher of this device is used up; an operator opens a window with a new one")
+        return _admit(candidate.request, device.key_digest, None, None, candidate.now)
 
 
 class OpenDoor:

@@ -19,6 +19,7 @@ from bridge.errors import (
     WireGuardKeyInUse,
 )
 from bridge.model.facts import AnswerStored, AwaitAttempt, Begin, Decision, EnrollmentRequest, Facts
+from bridge.model.identity import WireGuardKey
 from bridge.model.records import Device, DeviceState, Issuance, IssuanceState, Kind
 from bridge.ports.admission import AdmissionPolicy, Candidate
 
@@ -68,11 +69,18 @@ def _refuse_foreign_key(request: EnrollmentRequest, facts: Facts) -> None:
 
 
 def _stored_answer(request: EnrollmentRequest, facts: Facts, stored: Issuance) -> AnswerStored:
-    if request.wg_key is not None and request.wg_key != stored.wg_key:
+    if request.wg_key is not None and request.wg_key != _wireguard_key_of(stored, facts):
         raise WireGuardKeyDiffers("the certificate of this key was issued with another WireGuard key, or with none")
     if stored.not_after is not None and stored.not_after <= facts.now:
         raise Expired("the certificate of this key has expired")
     return AnswerStored(stored, facts.lease)
+
+
+def _wireguard_key_of(issuance: Issuance, facts: Facts) -> WireGuardKey | None:
+    """Return the key that goes with a certificate: a renewal that left it out keeps the device's."""
+    if issuance.wg_key is None and issuance.kind is Kind.RENEW and facts.lease is not None:
+        return facts.lease.wg_key
+    return issuance.wg_key
 
 
 def _beside_open_attempt(request: EnrollmentRequest, facts: Facts, rules: Rules, attempt: Issuance) -> AwaitAttempt:
@@ -91,7 +99,7 @@ def _new_attempt(request: EnrollmentRequest, facts: Facts, rules: Rules) -> Begi
         return _first(request, facts, rules, device)
     current = facts.current
     if current is not None and request.proven_leaf is not None and request.proven_leaf == current.leaf_sha256:
-        return _renewal(request, device, current)
+        return _renewal(request, facts, device, current)
     if facts.window is not None or rules.reenrollment_allowed:
         return _reenrollment(request, facts, rules, device)
     raise IdentityExists("this id is active under another key")
@@ -106,8 +114,8 @@ def _first(request: EnrollmentRequest, facts: Facts, rules: Rules, device: Devic
     return Begin(Kind.FIRST, generation, admitted.proven)
 
 
-def _renewal(request: EnrollmentRequest, device: Device, current: Issuance) -> Begin:
-    if request.wg_key is not None and request.wg_key != current.wg_key:
+def _renewal(request: EnrollmentRequest, facts: Facts, device: Device, current: Issuance) -> Begin:
+    if request.wg_key is not None and request.wg_key != _wireguard_key_of(current, facts):
         raise WireGuardKeyDiffers("a renewal keeps the WireGuard key; leave it out or send the stored one")
     return Begin(Kind.RENEW, device.generation, device.proven)
 
