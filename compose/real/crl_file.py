@@ -1,4 +1,4 @@
-"""A CRL as a file for a broker, kept fresh from step-ca; and a server certificate for that broker."""
+"""A CRL as a file for a broker, kept fresh from step-ca."""
 
 import contextlib
 import ssl
@@ -7,16 +7,10 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-
-from ca.standin.hierarchy import Hierarchy
+from cryptography.hazmat.primitives.serialization import Encoding
 
 _TIMEOUT = 10.0
 
@@ -53,22 +47,3 @@ class CrlFile:
             with contextlib.suppress(urllib.error.URLError, OSError):
                 if self.refresh() and self.changed is not None:
                     self.changed()
-
-
-def server_certificate(pki: Hierarchy, name: str) -> tuple[bytes, bytes]:
-    """Return chain (leaf first) and key of a server certificate for ``name``, both PEM."""
-    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
-    leaf = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-        .issuer_name(pki.issuing.certificate.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + timedelta(days=30))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .sign(pki.issuing.key, hashes.SHA256())
-    )
-    chain = leaf.public_bytes(Encoding.PEM) + pki.issuing.pem + pki.intermediate.pem
-    return chain, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

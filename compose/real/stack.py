@@ -1,8 +1,8 @@
 """`make real`: real servers as processes of this machine, and the bridge on them, until Ctrl-C.
 
-step-ca, hawkBit, Mosquitto with a fresh CRL, PostgreSQL, and a WireGuard server in network namespaces with
-`iot-bridge wireguard sync` beside it. ThingsBoard comes from no package registry: it is off here, Mosquitto is the
-door, and `connect_events` tells the bridge of connects as ThingsBoard's rule chain would.
+step-ca, hawkBit, PostgreSQL, Mosquitto as a second MQTT door that checks step-ca's CRL, and a WireGuard server in
+network namespaces with `iot-bridge wireguard sync` beside it. ThingsBoard alone is the project's stand-in: no package
+registry carries the real one.
 
     .venv/bin/python compose/real/stack.py [FOLDER]
 
@@ -18,11 +18,12 @@ import shutil
 import sys
 import threading
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ca.standin.files import private_folder, write_private
-from compose.real.connect_events import ConnectEvents
-from compose.real.crl_file import CrlFile, server_certificate
+from ca.standin.signing import Signer
+from compose.real.crl_file import CrlFile
 from compose.real.hawkbit_server import BRIDGE, RealHawkbit
 from compose.real.mosquitto import RealMosquitto
 from compose.real.owned_process import (
@@ -43,13 +44,17 @@ from compose.real.step_ca import (
     StepCaFailed,
     real_step_ca,
 )
+from compose.real.thingsboard_standin import Door, thingsboard_standin
 from compose.real.wireguard_namespaces import Namespaces, wireguard_namespaces
+from thingsboard.standin import EmbeddedThingsBoard
 from wireguard.errors import WireGuardError
 
 BIN = Path(sys.executable).parent
 _BRIDGE_SECONDS = 30.0
 _WANTED_PORT = 8443
 _CRL_SECONDS = 2.0
+_TENANT = ("tenant@example.com", secrets.token_urlsafe(24))
+_SECRET = secrets.token_urlsafe(24)
 
 
 def run(folder: Path) -> None:
@@ -60,6 +65,7 @@ def run(folder: Path) -> None:
     private_folder(folder)
     for part in ("bridge-data", "wg-data"):  # they belong to the registry, which begins anew
         shutil.rmtree(folder / part, ignore_errors=True)
+    port = free_port() if answers(_WANTED_PORT) else _WANTED_PORT
     with contextlib.ExitStack() as ending:
         ca = ending.enter_context(real_step_ca(folder / "step-ca"))
         print(f"step-ca      {ca.url}", flush=True)
@@ -67,51 +73,70 @@ def run(folder: Path) -> None:
         print(f"hawkBit      {hawkbit.url}  (admin/admin)", flush=True)
         database = ending.enter_context(RealPostgresql())
         print(f"PostgreSQL   port {database.port}", flush=True)
-        crl, broker = _broker(ending, ca, folder)
+        certificate = _server_certificate(ca, folder / "mqtt")
+        crl, broker = _mosquitto(ending, ca, certificate, folder)
         print(f"Mosquitto    mqtts://localhost:{broker.port}", flush=True)
+        door = Door(folder / "thingsboard", *certificate, ca.anchor, *_TENANT, f"https://localhost:{port}", _SECRET)
+        thingsboard = ending.enter_context(thingsboard_standin(door))
+        print(f"ThingsBoard  {thingsboard.rest_url}, mqtts://localhost:{thingsboard.mqtt_port}  (STAND-IN)", flush=True)
         road = ending.enter_context(wireguard_namespaces())
         print(f"WireGuard    {road.endpoint}, namespace {road.server.namespace}", flush=True)
-        port = _WANTED_PORT if not answers(_WANTED_PORT) else free_port()
-        variables = _variables(ca, hawkbit, database.create_database("bridge"), road, folder)
+        variables = _variables(ca, hawkbit, thingsboard, road, folder)
+        variables |= {"BRIDGE_DATABASE_URL": database.create_database("bridge")}
         _write_environment(folder / "environment", variables)
         bridge = _started(ending, "bridge", ["serve", "--port", str(port)], variables, folder)
         bridge.wait_until((folder / "bridge-data" / "run.json").exists, _BRIDGE_SECONDS)
         _started_beside(ending, road, variables, folder)
-        hook = f"https://localhost:{port}/webhooks/thingsboard"
-        events = ConnectEvents(broker, hook, variables["BRIDGE_WEBHOOK_SECRET"], ca.anchor.root_pem)
-        _background(ending, events.watch)
         _background(ending, crl.watch)
         stay_until_interrupted(_advice(folder, port, ca, broker, road))
 
 
-def _broker(ending: contextlib.ExitStack, ca: RealStepCa, folder: Path) -> tuple[CrlFile, RealMosquitto]:
+def _server_certificate(ca: RealStepCa, folder: Path) -> tuple[Path, Path]:
+    """Certify localhost for the MQTT doors; return files of chain and key."""
+    names = ("localhost", "127.0.0.1")
+    made = Signer(ca.hierarchy).server_certificate(names, datetime.now(UTC), timedelta(days=30))
+    certificate, key = private_folder(folder) / "server.crt", folder / "server.key"
+    write_private(certificate, made.chain_pem.encode())
+    write_private(key, made.key_pem.encode())
+    return certificate, key
+
+
+def _mosquitto(
+    ending: contextlib.ExitStack, ca: RealStepCa, certificate: tuple[Path, Path], folder: Path
+) -> tuple[CrlFile, RealMosquitto]:
     files = private_folder(folder / "mosquitto")
-    certificate, key, anchors = files / "server.crt", files / "server.key", files / "ca.pem"
-    chain_pem, key_pem = server_certificate(ca.hierarchy, "localhost")
-    write_private(certificate, chain_pem)
-    write_private(key, key_pem)
+    anchors = files / "ca.pem"
     write_private(anchors, ca.hierarchy.issuing.pem + ca.hierarchy.intermediate.pem + ca.hierarchy.root.pem)
     crl = CrlFile(f"{ca.url}/1.0/crl", ca.anchor.root_pem, files / "crl.pem", every=_CRL_SECONDS)
-    crl.refresh()
-    broker = ending.enter_context(RealMosquitto(files, anchors, crl.path, certificate, key))
+    try:
+        crl.refresh()
+    except OSError as error:
+        raise ServerFailed(f"step-ca gives no CRL: {error}; its log: {ca.folder / 'step-ca.log'}") from error
+    broker = ending.enter_context(RealMosquitto(files, anchors, crl.path, *certificate))
     crl.changed = broker.reload
     return crl, broker
 
 
-def _variables(ca: RealStepCa, hawkbit: RealHawkbit, database: str, road: Namespaces, folder: Path) -> dict[str, str]:
+def _variables(
+    ca: RealStepCa, hawkbit: RealHawkbit, thingsboard: EmbeddedThingsBoard, road: Namespaces, folder: Path
+) -> dict[str, str]:
     user, password = BRIDGE
     return {
         "BRIDGE_DATA": str(private_folder(folder / "bridge-data")),
-        "BRIDGE_DATABASE_URL": database,
         "BRIDGE_ADMISSION": "registered",
         "BRIDGE_PUBLIC_HOST": "localhost",
-        "BRIDGE_WEBHOOK_SECRET": secrets.token_urlsafe(24),
+        "BRIDGE_WEBHOOK_SECRET": _SECRET,
         "STEP_CA_URL": ca.url,
         "STEP_CA_FINGERPRINT": str(ca.fingerprint),
         "STEP_CA_PROVISIONER_NAME": DEVICE_PROVISIONER,
         "STEP_CA_PROVISIONER_PASSWORD": PASSWORD,
         "STEP_CA_SERVER_PROVISIONER_NAME": SERVER_PROVISIONER,
         "STEP_CA_SERVER_PROVISIONER_PASSWORD": PASSWORD,
+        "THINGSBOARD_URL": thingsboard.rest_url,
+        "THINGSBOARD_USERNAME": _TENANT[0],
+        "THINGSBOARD_PASSWORD": _TENANT[1],
+        "THINGSBOARD_MQTT_HOST": thingsboard.mqtt_host,
+        "THINGSBOARD_MQTT_PORT": str(thingsboard.mqtt_port),
         "HAWKBIT_URL": hawkbit.url,
         "HAWKBIT_USERNAME": user,
         "HAWKBIT_PASSWORD": password,
