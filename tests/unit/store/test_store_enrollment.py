@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -10,9 +11,10 @@ from bridge.errors import IdSpelling, KeyInUse, PoolEmpty, Retired, WireGuardKey
 from bridge.model.facts import Lost, Stored
 from bridge.model.identity import Serial
 from bridge.model.records import DeviceState, IssuanceState, Kind, System, Wanted, Window
+from bridge.store.open import RegistryStore
 
 
-async def test_nothing_is_known_of_a_new_device(registry, fleet):
+async def test_nothing_is_known_of_a_new_device(registry: RegistryStore, fleet: Any) -> None:
     facts = await registry.write(lambda t: t.facts(fleet.request("cam-1"), fleet.now))
     assert facts.now == fleet.now
     assert {
@@ -21,7 +23,7 @@ async def test_nothing_is_known_of_a_new_device(registry, fleet):
     } == {None}
 
 
-async def test_an_attempt_is_recorded_with_device_key_and_lease(registry, fleet):
+async def test_an_attempt_is_recorded_with_device_key_and_lease(registry: RegistryStore, fleet: Any) -> None:
     request = fleet.request("Cam-1", name="Camera", type="ipcam", inventory={"ram": 512})
     serial = await fleet.begin(registry, request, proven=True)
     facts = await registry.read(lambda t: t.facts(request, fleet.now))
@@ -43,7 +45,7 @@ async def test_an_attempt_is_recorded_with_device_key_and_lease(registry, fleet)
     assert facts.current is None
 
 
-async def test_facts_find_the_device_under_any_spelling_and_keep_the_first(registry, fleet):
+async def test_facts_find_the_device_under_any_spelling_and_keep_the_first(registry: RegistryStore, fleet: Any) -> None:
     await fleet.begin(registry, fleet.request("Cam-1"))
     facts = await registry.read(lambda t: t.facts(fleet.request("CAM-1", key="2"), fleet.now))
     assert facts.device is not None
@@ -52,7 +54,7 @@ async def test_facts_find_the_device_under_any_spelling_and_keep_the_first(regis
         await fleet.begin(registry, fleet.request("CAM-1", key="2"))
 
 
-async def test_the_first_certificate_is_current_at_once_and_orders_are_due(registry, fleet):
+async def test_the_first_certificate_is_current_at_once_and_orders_are_due(registry: RegistryStore, fleet: Any) -> None:
     stored = await fleet.enroll(registry, "cam-1")
     assert stored.issuance.state is IssuanceState.CURRENT
     assert stored.lease is not None
@@ -73,21 +75,21 @@ async def test_the_first_certificate_is_current_at_once_and_orders_are_due(regis
     assert links[System.HAWKBIT].next_at is None
 
 
-async def test_without_a_wireguard_key_there_is_no_lease_and_no_link(registry, fleet):
+async def test_without_a_wireguard_key_there_is_no_lease_and_no_link(registry: RegistryStore, fleet: Any) -> None:
     stored = await fleet.enroll(registry, "cam-1", wg=None)
     assert stored.lease is None
     systems = {link.system for link in await registry.read(lambda t: t.links(fleet.id("cam-1")))}
     assert System.WIREGUARD not in systems
 
 
-async def test_only_systems_that_are_switched_on_get_links(opened, installed, fleet):
+async def test_only_systems_that_are_switched_on_get_links(opened: Any, installed: Any, fleet: Any) -> None:
     registry = await opened(frozenset({System.THINGSBOARD}))
     await installed(registry, 5)
     await fleet.enroll(registry, "cam-1")
     assert [link.system for link in await registry.read(lambda t: t.links(fleet.id("cam-1")))] == [System.THINGSBOARD]
 
 
-async def test_a_new_attempt_turns_the_earlier_one_into_revoking(registry, fleet):
+async def test_a_new_attempt_turns_the_earlier_one_into_revoking(registry: RegistryStore, fleet: Any) -> None:
     request = fleet.request("cam-1")
     first = await fleet.begin(registry, request)
     second = await fleet.begin(registry, request, now=fleet.later)
@@ -97,7 +99,9 @@ async def test_a_new_attempt_turns_the_earlier_one_into_revoking(registry, fleet
     assert (ca.system, ca.wanted, ca.next_at) == (System.CA, Wanted.ABSENT, fleet.later)
 
 
-async def test_a_late_leaf_is_kept_for_revocation_and_does_not_use_up_the_key(registry, fleet):
+async def test_a_late_leaf_is_kept_for_revocation_and_does_not_use_up_the_key(
+    registry: RegistryStore, fleet: Any
+) -> None:
     request = fleet.request("cam-1")
     first = await fleet.begin(registry, request)
     second = await fleet.begin(registry, request, now=fleet.later)
@@ -113,7 +117,7 @@ async def test_a_late_leaf_is_kept_for_revocation_and_does_not_use_up_the_key(re
 
 
 @pytest.mark.parametrize("late", [False, True])
-async def test_a_leaf_is_lost_after_deadline_or_refusal(registry, fleet, late):
+async def test_a_leaf_is_lost_after_deadline_or_refusal(registry: RegistryStore, fleet: Any, late: bool) -> None:
     request = fleet.request("cam-1")
     serial = await fleet.begin(registry, request)
     if not late:
@@ -128,7 +132,7 @@ async def test_a_leaf_is_lost_after_deadline_or_refusal(registry, fleet, late):
     assert device.state is DeviceState.REGISTERED
 
 
-async def test_a_leaf_that_comes_after_decommission_is_lost(registry, fleet):
+async def test_a_leaf_that_comes_after_decommission_is_lost(registry: RegistryStore, fleet: Any) -> None:
     request = fleet.request("cam-1")
     serial = await fleet.begin(registry, request)
     assert await registry.write(lambda t: t.tombstone(request.device, fleet.now))
@@ -137,17 +141,17 @@ async def test_a_leaf_that_comes_after_decommission_is_lost(registry, fleet):
         await fleet.begin(registry, request)
 
 
-async def test_storing_the_same_leaf_again_answers_the_same(registry, fleet):
+async def test_storing_the_same_leaf_again_answers_the_same(registry: RegistryStore, fleet: Any) -> None:
     serial = await fleet.begin(registry, fleet.request("cam-1"))
     assert await fleet.store(registry, serial) == await fleet.store(registry, serial, now=fleet.at(days=1))
 
 
-async def test_a_leaf_of_an_attempt_that_was_never_begun_is_a_bug(registry, fleet):
+async def test_a_leaf_of_an_attempt_that_was_never_begun_is_a_bug(registry: RegistryStore, fleet: Any) -> None:
     with pytest.raises(LookupError):
         await fleet.store(registry, Serial(7))
 
 
-async def test_the_cas_own_serial_replaces_ours_in_the_same_commit(registry, fleet):
+async def test_the_cas_own_serial_replaces_ours_in_the_same_commit(registry: RegistryStore, fleet: Any) -> None:
     ours = await fleet.begin(registry, fleet.request("cam-1"))
     theirs = Serial(4711)
     stored = await fleet.store(registry, ours, leaf=theirs)
@@ -158,7 +162,7 @@ async def test_the_cas_own_serial_replaces_ours_in_the_same_commit(registry, fle
     assert await fleet.store(registry, ours, leaf=theirs) == stored
 
 
-async def test_a_second_leaf_for_one_attempt_is_known_and_can_be_revoked(registry, fleet):
+async def test_a_second_leaf_for_one_attempt_is_known_and_can_be_revoked(registry: RegistryStore, fleet: Any) -> None:
     ours = await fleet.begin(registry, fleet.request("cam-1"))
     await fleet.store(registry, ours)
     other = Serial(4711)
@@ -169,7 +173,7 @@ async def test_a_second_leaf_for_one_attempt_is_known_and_can_be_revoked(registr
     assert picture.current.serial == ours
 
 
-async def test_a_forgotten_attempt_leaves_nothing_to_revoke(registry, fleet):
+async def test_a_forgotten_attempt_leaves_nothing_to_revoke(registry: RegistryStore, fleet: Any) -> None:
     request = fleet.request("cam-1")
     serial = await fleet.begin(registry, request)
     await registry.write(lambda t: t.forget_attempt(serial))
@@ -180,7 +184,9 @@ async def test_a_forgotten_attempt_leaves_nothing_to_revoke(registry, fleet):
     assert await registry.read(lambda t: t.issuances(request.device)) == ()
 
 
-async def test_the_sweep_closes_what_is_refused_or_late_and_keeps_the_key_usable(registry, fleet):
+async def test_the_sweep_closes_what_is_refused_or_late_and_keeps_the_key_usable(
+    registry: RegistryStore, fleet: Any
+) -> None:
     requests = [fleet.request(f"cam-{n}") for n in range(3)]
     serials = [await fleet.begin(registry, request) for request in requests]
     await registry.write(lambda t: t.refuse_attempt(serials[0]))
@@ -195,7 +201,7 @@ async def test_the_sweep_closes_what_is_refused_or_late_and_keeps_the_key_usable
         assert isinstance(await fleet.store(registry, again, now=fleet.later), Stored)
 
 
-async def test_a_key_belongs_to_one_device(registry, fleet):
+async def test_a_key_belongs_to_one_device(registry: RegistryStore, fleet: Any) -> None:
     await fleet.begin(registry, fleet.request("cam-1"))
     stolen = fleet.request("cam-1")
     thief = type(stolen)(fleet.id("cam-2"), stolen.csr, fleet.wg_key("cam-2"))
@@ -208,7 +214,9 @@ async def test_a_key_belongs_to_one_device(registry, fleet):
     assert await registry.read(lambda t: t.device(fleet.id("cam-2"))) is None
 
 
-async def test_a_wireguard_key_is_held_by_one_device_until_its_quarantine_is_over(registry, fleet):
+async def test_a_wireguard_key_is_held_by_one_device_until_its_quarantine_is_over(
+    registry: RegistryStore, fleet: Any
+) -> None:
     await fleet.enroll(registry, "cam-1")
     thief = fleet.request("cam-2", wg=None)
     thief = type(thief)(thief.device, thief.csr, fleet.wg_key("cam-1 1"))
@@ -224,7 +232,7 @@ async def test_a_wireguard_key_is_held_by_one_device_until_its_quarantine_is_ove
     await fleet.begin(registry, thief, now=fleet.at(hours=1))
 
 
-async def test_a_renewal_is_pending_beside_the_current_certificate(registry, fleet):
+async def test_a_renewal_is_pending_beside_the_current_certificate(registry: RegistryStore, fleet: Any) -> None:
     first = await fleet.enroll(registry, "cam-1")
     serials = []
     for key in ("2", "3"):
@@ -243,7 +251,7 @@ async def test_a_renewal_is_pending_beside_the_current_certificate(registry, fle
     assert links[System.CA] == fleet.now
 
 
-async def test_a_reenrollment_replaces_everything_but_the_address(registry, fleet):
+async def test_a_reenrollment_replaces_everything_but_the_address(registry: RegistryStore, fleet: Any) -> None:
     first = await fleet.enroll(registry, "cam-1")
     window = Window(fleet.id("cam-1"), 1, "alice", fleet.now, fleet.at(hours=1), None, None, compromised=False)
     assert await registry.write(lambda t: t.open_window(window))
@@ -270,7 +278,7 @@ async def test_a_reenrollment_replaces_everything_but_the_address(registry, flee
     assert after.wg_owner is None
 
 
-async def test_a_reenrollment_without_wireguard_key_ends_the_old_tunnel(registry, fleet):
+async def test_a_reenrollment_without_wireguard_key_ends_the_old_tunnel(registry: RegistryStore, fleet: Any) -> None:
     await fleet.enroll(registry, "cam-1")
     serial = await fleet.begin(registry, fleet.request("cam-1", key="2", wg=None), kind=Kind.REENROLL, generation=2)
     stored = await fleet.store(registry, serial)
@@ -282,13 +290,13 @@ async def test_a_reenrollment_without_wireguard_key_ends_the_old_tunnel(registry
     assert await registry.read(lambda t: t.peers()) == ()
 
 
-async def test_an_empty_pool_writes_nothing_even_if_the_unit_goes_on(opened, installed, fleet):
+async def test_an_empty_pool_writes_nothing_even_if_the_unit_goes_on(opened: Any, installed: Any, fleet: Any) -> None:
     registry = await opened()
     await installed(registry, 1)
     await fleet.begin(registry, fleet.request("cam-1"))
     attempt = fleet.attempt(fleet.request("cam-2"))
 
-    def stubborn(t):
+    def stubborn(t: Any) -> None:
         try:
             t.begin_attempt(attempt)
         except PoolEmpty:
@@ -300,7 +308,9 @@ async def test_an_empty_pool_writes_nothing_even_if_the_unit_goes_on(opened, ins
     await fleet.begin(registry, fleet.request("cam-3", wg=None))
 
 
-async def test_addresses_are_reused_longest_free_first_and_never_before_their_time(opened, installed, fleet):
+async def test_addresses_are_reused_longest_free_first_and_never_before_their_time(
+    opened: Any, installed: Any, fleet: Any
+) -> None:
     registry = await opened()
     await installed(registry, 3)
     old = [await fleet.enroll(registry, f"cam-{n}") for n in range(3)]
@@ -318,7 +328,7 @@ async def test_addresses_are_reused_longest_free_first_and_never_before_their_ti
         await fleet.begin(registry, fleet.request("new-2"), now=fleet.at(minutes=25))
 
 
-async def test_times_keep_their_microseconds_and_their_zone(registry, fleet):
+async def test_times_keep_their_microseconds_and_their_zone(registry: RegistryStore, fleet: Any) -> None:
     moment = fleet.now + timedelta(microseconds=1)
     await fleet.enroll(registry, "cam-1", now=moment)
     (issuance,) = await registry.read(lambda t: t.issuances(fleet.id("cam-1")))

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from bridge.model.records import Kind, System, Wanted
-from bridge.ports.registry import Settlement
+from typing import Any
+
+from bridge.model.records import Kind, Link, System, Wanted
+from bridge.ports.registry import Claim, Settlement
+from bridge.store.open import RegistryStore
 
 TB, HB, WG, CA = System.THINGSBOARD, System.HAWKBIT, System.WIREGUARD, System.CA
 
 
-async def claim(registry, fleet, system=TB, holder="me", now=None, limit=10):
+async def claim(
+    registry: RegistryStore, fleet: Any, system: System = TB, holder: str = "me", now: Any = None, limit: int = 10
+) -> tuple[Claim, ...]:
     now = now or fleet.now
     until = now + (fleet.at(seconds=30) - fleet.now)
     return await registry.write(lambda t: t.claim_due(system, holder, now, until, limit))
 
 
-async def link(registry, fleet, system=TB, name="cam-1"):
+async def link(registry: RegistryStore, fleet: Any, system: System = TB, name: str = "cam-1") -> Link:
     return {one.system: one for one in await registry.read(lambda t: t.links(fleet.id(name)))}[system]
 
 
-async def test_a_due_link_is_claimed_once(registry, fleet):
+async def test_a_due_link_is_claimed_once(registry: RegistryStore, fleet: Any) -> None:
     await fleet.enroll(registry, "cam-1")
     (mine,) = await claim(registry, fleet)
     assert (mine.link.device, mine.link.system, mine.epoch) == (fleet.id("cam-1"), TB, 2)
@@ -31,7 +36,7 @@ async def test_a_due_link_is_claimed_once(registry, fleet):
     assert not await registry.read(lambda t: t.claim_holds(mine, fleet.at(seconds=29)))
 
 
-async def test_a_claim_ends_with_its_deadline_also_when_nobody_took_it(registry, fleet):
+async def test_a_claim_ends_with_its_deadline_also_when_nobody_took_it(registry: RegistryStore, fleet: Any) -> None:
     await fleet.enroll(registry, "cam-1")
     (mine,) = await claim(registry, fleet)
     late = fleet.at(seconds=30)
@@ -41,7 +46,9 @@ async def test_a_claim_ends_with_its_deadline_also_when_nobody_took_it(registry,
     assert (after.settled_at, after.next_at, after.claimed_by) == (None, late, None)
 
 
-async def test_nothing_is_claimed_before_it_is_due_and_the_longest_due_comes_first(registry, fleet):
+async def test_nothing_is_claimed_before_it_is_due_and_the_longest_due_comes_first(
+    registry: RegistryStore, fleet: Any
+) -> None:
     for n in (2, 0, 1):
         await fleet.enroll(registry, f"cam-{n}", now=fleet.at(minutes=n))
     due = await claim(registry, fleet, now=fleet.at(minutes=1))
@@ -49,7 +56,7 @@ async def test_nothing_is_claimed_before_it_is_due_and_the_longest_due_comes_fir
     assert await registry.read(lambda t: t.next_due(TB)) == fleet.at(minutes=1, seconds=30)
 
 
-async def test_cuts_come_first(registry, fleet):
+async def test_cuts_come_first(registry: RegistryStore, fleet: Any) -> None:
     for n in range(3):
         await fleet.enroll(registry, f"cam-{n}")
     await registry.write(lambda t: t.tombstone(fleet.id("cam-2"), fleet.at(minutes=1)))
@@ -60,7 +67,7 @@ async def test_cuts_come_first(registry, fleet):
     ]
 
 
-async def test_agreement_is_written_and_the_claim_given_back(registry, fleet):
+async def test_agreement_is_written_and_the_claim_given_back(registry: RegistryStore, fleet: Any) -> None:
     await fleet.enroll(registry, "cam-1")
     (mine,) = await claim(registry, fleet)
     settled = Settlement(fleet.at(seconds=1), fleet.at(minutes=5), external_id="uuid-1")
@@ -71,7 +78,7 @@ async def test_agreement_is_written_and_the_claim_given_back(registry, fleet):
     assert await registry.read(lambda t: t.next_due(TB)) == fleet.at(minutes=5)
 
 
-async def test_a_failure_is_kept_with_its_count(registry, fleet):
+async def test_a_failure_is_kept_with_its_count(registry: RegistryStore, fleet: Any) -> None:
     await fleet.enroll(registry, "cam-1")
     (mine,) = await claim(registry, fleet)
     failed = Settlement(None, fleet.at(seconds=5), error="503", foreign=True)
@@ -85,7 +92,9 @@ async def test_a_failure_is_kept_with_its_count(registry, fleet):
     assert await registry.read(lambda t: t.next_due(TB)) is None
 
 
-async def test_a_hint_makes_links_of_living_devices_due_and_counts_the_known(registry, fleet):
+async def test_a_hint_makes_links_of_living_devices_due_and_counts_the_known(
+    registry: RegistryStore, fleet: Any
+) -> None:
     await fleet.enroll(registry, "cam-1")
     await fleet.enroll(registry, "dead")
     await registry.write(lambda t: t.tombstone(fleet.id("dead"), fleet.now))
@@ -100,7 +109,7 @@ async def test_a_hint_makes_links_of_living_devices_due_and_counts_the_known(reg
     assert await link(registry, fleet, name="dead") == before
 
 
-async def test_a_hint_under_a_claim_breaks_it_not_and_is_not_lost(registry, fleet):
+async def test_a_hint_under_a_claim_breaks_it_not_and_is_not_lost(registry: RegistryStore, fleet: Any) -> None:
     await fleet.enroll(registry, "cam-1")
     (mine,) = await claim(registry, fleet)
     assert await registry.write(lambda t: t.hint([fleet.id("cam-1")], fleet.at(seconds=1))) == 1
@@ -114,7 +123,7 @@ async def test_a_hint_under_a_claim_breaks_it_not_and_is_not_lost(registry, flee
     assert (await link(registry, fleet)).hints == 0
 
 
-async def test_a_claim_is_lost_when_the_fate_of_the_device_changes(registry, fleet):
+async def test_a_claim_is_lost_when_the_fate_of_the_device_changes(registry: RegistryStore, fleet: Any) -> None:
     await fleet.enroll(registry, "cam-1")
     (mine,) = await claim(registry, fleet)
     await registry.write(lambda t: t.tombstone(fleet.id("cam-1"), fleet.at(seconds=1)))
@@ -126,7 +135,7 @@ async def test_a_claim_is_lost_when_the_fate_of_the_device_changes(registry, fle
     assert (after.claimed_by, after.external_id) == (None, "uuid-1")
 
 
-async def test_who_lost_the_claim_to_another_makes_it_look_again(registry, fleet):
+async def test_who_lost_the_claim_to_another_makes_it_look_again(registry: RegistryStore, fleet: Any) -> None:
     await fleet.enroll(registry, "cam-1")
     (slow,) = await claim(registry, fleet, holder="slow")
     (fast,) = await claim(registry, fleet, holder="fast", now=fleet.at(seconds=30))
@@ -135,7 +144,7 @@ async def test_who_lost_the_claim_to_another_makes_it_look_again(registry, fleet
     assert (await link(registry, fleet)).next_at == fleet.at(seconds=32)
 
 
-async def test_something_more_to_revoke_under_a_claim_is_not_lost(registry, fleet):
+async def test_something_more_to_revoke_under_a_claim_is_not_lost(registry: RegistryStore, fleet: Any) -> None:
     request = fleet.request("cam-1")
     await fleet.begin(registry, request)
     await fleet.begin(registry, request)
@@ -145,7 +154,7 @@ async def test_something_more_to_revoke_under_a_claim_is_not_lost(registry, flee
     assert (await link(registry, fleet, CA)).next_at == fleet.later
 
 
-async def test_the_first_connect_counts_and_no_later_one(registry, fleet):
+async def test_the_first_connect_counts_and_no_later_one(registry: RegistryStore, fleet: Any) -> None:
     await registry.write(lambda t: t.mark_connected(fleet.id("cam-1"), fleet.now, fleet.now))
     await fleet.enroll(registry, "cam-1")
     for minutes in (1, 2):
@@ -159,7 +168,7 @@ async def test_the_first_connect_counts_and_no_later_one(registry, fleet):
     assert (await link(registry, fleet, HB)).next_at == fleet.now
 
 
-async def test_peers_are_those_that_are_wanted_under_a_rising_revision(registry, fleet):
+async def test_peers_are_those_that_are_wanted_under_a_rising_revision(registry: RegistryStore, fleet: Any) -> None:
     await fleet.enroll(registry, "cam-1")
     await fleet.enroll(registry, "cam-2", wg=None)
     await fleet.begin(registry, fleet.request("cam-3"))
@@ -173,7 +182,7 @@ async def test_peers_are_those_that_are_wanted_under_a_rising_revision(registry,
     assert await registry.read(lambda t: t.peers()) == ()
 
 
-async def test_a_system_switched_on_later_learns_of_every_device(opened, installed, fleet):
+async def test_a_system_switched_on_later_learns_of_every_device(opened: Any, installed: Any, fleet: Any) -> None:
     first = await opened(frozenset({TB}))
     await installed(first, 5)
     for name, wg in (("cam-1", "1"), ("cam-2", None), ("dead", "1")):

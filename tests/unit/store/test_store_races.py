@@ -9,19 +9,23 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bridge.errors import KeyInUse, WireGuardKeyInUse
-from bridge.model.facts import Stored
+from bridge.model.facts import Lost, Stored
+from bridge.model.identity import Serial
 from bridge.model.records import System
 from bridge.ports.registry import Registration
+from bridge.store.open import RegistryStore
 
 
-async def enrolled_once(registry, fleet, request):
+async def enrolled_once(registry: RegistryStore, fleet: Any, request: Any) -> Stored | Lost | None:
     """What a use case does: look, and begin only if nobody else did."""
 
-    def unit(t):
+    def unit(t: Any) -> Serial | None:
         facts = t.facts(request, fleet.now)
         if facts.device is not None and (facts.device.generation or facts.attempt is not None):
             return None
@@ -33,7 +37,7 @@ async def enrolled_once(registry, fleet, request):
     return None if serial is None else await fleet.store(registry, serial)
 
 
-async def test_many_devices_at_once_get_different_addresses(opened, installed, fleet):
+async def test_many_devices_at_once_get_different_addresses(opened: Any, installed: Any, fleet: Any) -> None:
     registry = await opened()
     await installed(registry, 60)
     stored = await asyncio.gather(*(fleet.enroll(registry, f"cam-{n}") for n in range(60)))
@@ -46,7 +50,7 @@ async def test_many_devices_at_once_get_different_addresses(opened, installed, f
     assert len({one.lease.address for one in again}) == 60
 
 
-async def test_one_id_with_many_keys_at_once_has_one_winner(registry, fleet):
+async def test_one_id_with_many_keys_at_once_has_one_winner(registry: RegistryStore, fleet: Any) -> None:
     for n in range(5):
         requests = [fleet.request(f"cam-{n}", key=str(key), wg=str(key)) for key in range(16)]
         done = await asyncio.gather(*(enrolled_once(registry, fleet, request) for request in requests))
@@ -56,7 +60,9 @@ async def test_one_id_with_many_keys_at_once_has_one_winner(registry, fleet):
 
 
 @pytest.mark.parametrize(("part", "error"), [("csr", KeyInUse), ("wg_key", WireGuardKeyInUse)])
-async def test_one_key_under_many_ids_at_once_has_one_owner(registry, fleet, part, error):
+async def test_one_key_under_many_ids_at_once_has_one_owner(
+    registry: RegistryStore, fleet: Any, part: Any, error: Any
+) -> None:
     shared = getattr(fleet.request("shared"), part)
     requests = [replace(fleet.request(f"cam-{n}"), **{part: shared}) for n in range(16)]
     done = await asyncio.gather(
@@ -65,13 +71,13 @@ async def test_one_key_under_many_ids_at_once_has_one_owner(registry, fleet, par
     assert Counter(type(one) for one in done) == {Stored: 1, error: 15}
 
 
-async def test_one_registration_wins(registry, fleet):
+async def test_one_registration_wins(registry: RegistryStore, fleet: Any) -> None:
     registration = Registration(fleet.id("cam-1"), fleet.now)
     done = await asyncio.gather(*(registry.write(lambda t: t.register(registration)) for _ in range(16)))
     assert Counter(done) == {True: 1, False: 15}
 
 
-async def test_a_link_has_one_claimer(registry, fleet):
+async def test_a_link_has_one_claimer(registry: RegistryStore, fleet: Any) -> None:
     for n in range(30):
         await fleet.enroll(registry, f"cam-{n}")
     claims = await asyncio.gather(
@@ -84,7 +90,9 @@ async def test_a_link_has_one_claimer(registry, fleet):
     assert len(taken) == len(set(taken)) == 30
 
 
-async def test_decommission_and_certificates_at_once_never_leave_anything_alive(registry, fleet):
+async def test_decommission_and_certificates_at_once_never_leave_anything_alive(
+    registry: RegistryStore, fleet: Any
+) -> None:
     serials = [await fleet.begin(registry, fleet.request(f"cam-{n}")) for n in range(16)]
     await asyncio.gather(
         *(fleet.store(registry, serial) for serial in serials),
@@ -142,12 +150,15 @@ asyncio.run(main())
 """
 
 
-async def test_two_processes_share_one_database(opened, installed, database):
+async def test_two_processes_share_one_database(opened: Any, installed: Any, database: str | Path) -> None:
     registry = await opened()
     await installed(registry, 200)
     command = [sys.executable, "-c", PROCESS, str(database)]
     processes = [
-        subprocess.Popen([*command, str(lane)], stdout=subprocess.PIPE, text=True, env=os.environ) for lane in (1, 2)
+        subprocess.Popen(  # noqa: ASYNC220 - started at once, waited for in threads
+            [*command, str(lane)], stdout=subprocess.PIPE, text=True, env=os.environ
+        )
+        for lane in (1, 2)
     ]
     outputs = await asyncio.gather(*(asyncio.to_thread(process.communicate) for process in processes))
     assert [process.returncode for process in processes] == [0, 0]
@@ -157,7 +168,7 @@ async def test_two_processes_share_one_database(opened, installed, database):
     assert len(set(addresses)) == 90
 
 
-async def test_another_process_commit_is_noticed(opened, registry, fleet):
+async def test_another_process_commit_is_noticed(opened: Any, registry: RegistryStore, fleet: Any) -> None:
     other = await opened(migrate=False)
     while await other.changed(0.6):
         pass

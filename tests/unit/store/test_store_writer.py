@@ -9,7 +9,10 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
+from pathlib import Path
+from typing import Any, Never, Self
 
 import pytest
 
@@ -22,7 +25,7 @@ from bridge.store.sqlite import SqliteStore
 
 
 @pytest.fixture
-async def store(tmp_path):
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
     """A store that is told sooner that the database is locked."""
     made = SqliteStore(tmp_path / "registry.db", Rules(frozenset(), timedelta(hours=1)), busy_seconds=0.2)
     await asyncio.to_thread(prepare, made.engine, migrate=True)
@@ -31,12 +34,12 @@ async def store(tmp_path):
 
 
 @pytest.fixture
-def commits(store, monkeypatch):
+def commits(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Counts commits, as a crash harness would: at the one place that all of them pass."""
     counted = []
     commit = store.engine.dialect.do_commit
 
-    def counting(connection):
+    def counting(connection: Any) -> None:
         counted.append(1)
         commit(connection)
 
@@ -47,12 +50,12 @@ def commits(store, monkeypatch):
 class Gate:
     """Holds the writer in a unit, so that everything handed over meanwhile waits for one batch."""
 
-    def __init__(self, store):
+    def __init__(self, store: SqliteStore) -> None:
         self._store = store
         self._entered, self._open = threading.Event(), threading.Event()
 
-    async def __aenter__(self):
-        def unit(_t):
+    async def __aenter__(self) -> Self:
+        def unit(_t: Any) -> None:
             self._entered.set()
             self._open.wait(10)
 
@@ -60,20 +63,22 @@ class Gate:
         await asyncio.to_thread(self._entered.wait, 10)
         return self
 
-    async def __aexit__(self, *_):
+    async def __aexit__(self, *_: object) -> None:
         self._open.set()
         await self._task
 
 
-def registering(fleet, name):
+def registering(fleet: Any, name: str) -> Callable[[Any], bool]:
     return lambda t: t.register(Registration(fleet.id(name), fleet.now))
 
 
-async def known(store, fleet, *names):
+async def known(store: SqliteStore, fleet: Any, *names: str) -> list[str]:
     return [name for name in names if await store.read(lambda t, n=name: t.device(fleet.id(n))) is not None]
 
 
-async def test_units_that_wait_together_are_committed_together(store, commits, fleet):
+async def test_units_that_wait_together_are_committed_together(
+    store: SqliteStore, commits: list[int], fleet: Any
+) -> None:
     async with Gate(store):
         tasks = [asyncio.create_task(store.write(registering(fleet, f"cam-{n}"))) for n in range(20)]
         await asyncio.sleep(0)
@@ -81,8 +86,10 @@ async def test_units_that_wait_together_are_committed_together(store, commits, f
     assert len(commits) == 2
 
 
-async def test_a_unit_that_fails_after_writing_hurts_no_other(store, commits, fleet):
-    def fails(t):
+async def test_a_unit_that_fails_after_writing_hurts_no_other(
+    store: SqliteStore, commits: list[int], fleet: Any
+) -> None:
+    def fails(t: Any) -> Never:
         t.register(Registration(fleet.id("bad"), fleet.now))
         raise ValueError("mine alone")
 
@@ -96,10 +103,12 @@ async def test_a_unit_that_fails_after_writing_hurts_no_other(store, commits, fl
     assert await known(store, fleet, "a", "bad", "b") == ["a", "b"]
 
 
-async def test_a_refusal_that_wrote_nothing_does_not_undo_the_batch(store, commits, fleet):
+async def test_a_refusal_that_wrote_nothing_does_not_undo_the_batch(
+    store: SqliteStore, commits: list[int], fleet: Any
+) -> None:
     runs = []
 
-    def refuses(_t):
+    def refuses(_t: Any) -> Never:
         runs.append(1)
         raise ValueError("refused")
 
@@ -112,7 +121,7 @@ async def test_a_refusal_that_wrote_nothing_does_not_undo_the_batch(store, commi
     assert (len(runs), len(commits)) == (1, 2)
 
 
-async def test_a_caller_that_gave_up_breaks_nothing_and_its_unit_stands(store, fleet):
+async def test_a_caller_that_gave_up_breaks_nothing_and_its_unit_stands(store: SqliteStore, fleet: Any) -> None:
     async with Gate(store):
         gone = asyncio.create_task(store.write(registering(fleet, "gone")))
         stays = asyncio.create_task(store.write(registering(fleet, "stays")))
@@ -124,8 +133,10 @@ async def test_a_caller_that_gave_up_breaks_nothing_and_its_unit_stands(store, f
     assert await known(store, fleet, "gone", "stays") == ["gone", "stays"]
 
 
-async def test_nobody_is_told_before_the_commit(store, fleet, monkeypatch):
-    def fails(_connection):
+async def test_nobody_is_told_before_the_commit(
+    store: SqliteStore, fleet: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_connection: Any) -> Never:
         raise sqlite3.OperationalError("disk I/O error")
 
     with monkeypatch.context() as patch:
@@ -137,7 +148,7 @@ async def test_nobody_is_told_before_the_commit(store, fleet, monkeypatch):
     assert await store.write(registering(fleet, "cam-1"))
 
 
-async def test_a_locked_database_is_said_and_survived(store, fleet, tmp_path):
+async def test_a_locked_database_is_said_and_survived(store: SqliteStore, fleet: Any, tmp_path: Path) -> None:
     other = sqlite3.connect(tmp_path / "registry.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     tasks = [asyncio.create_task(store.write(registering(fleet, f"cam-{n}"))) for n in range(5)]
@@ -149,23 +160,27 @@ async def test_a_locked_database_is_said_and_survived(store, fleet, tmp_path):
     assert await store.write(registering(fleet, "cam-1"))
 
 
-async def test_a_full_disk_is_said_and_survived(store, fleet):
-    def limit(pages):
-        def unit(t):
+async def test_a_full_disk_is_said_and_survived(store: SqliteStore, fleet: Any) -> None:
+    def limit(pages: int) -> Callable[[Any], None]:
+        def unit(t: Any) -> None:
             t._core.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
 
         return unit
 
     await store.write(limit(1))  # SQLite takes it for the size that the file has now
-    with pytest.raises(StoreUnavailable, match="full"):
+
+    async def fill() -> None:
         for n in range(2000):
             await store.write(registering(fleet, f"{n:04}" + "x" * 60))
+
+    with pytest.raises(StoreUnavailable, match="full"):
+        await fill()
     assert await store.read(lambda t: t.devices(None, 1, None)) is not None
     await store.write(limit(1_000_000))
     assert await store.write(registering(fleet, "cam-1"))
 
 
-async def test_an_empty_commit_wakes_nobody_and_a_real_one_at_once(store, fleet):
+async def test_an_empty_commit_wakes_nobody_and_a_real_one_at_once(store: SqliteStore, fleet: Any) -> None:
     await store.changed(0)
     await store.write(lambda _t: None)
     assert not await store.changed(0.05)
@@ -175,13 +190,13 @@ async def test_an_empty_commit_wakes_nobody_and_a_real_one_at_once(store, fleet)
     assert await waiting
 
 
-async def test_a_commit_between_two_waits_is_not_missed(store, fleet):
+async def test_a_commit_between_two_waits_is_not_missed(store: SqliteStore, fleet: Any) -> None:
     await store.changed(0)
     await store.write(registering(fleet, "cam-1"))
     assert await store.changed(10)
 
 
-async def test_closing_finishes_what_was_handed_over(store, fleet):
+async def test_closing_finishes_what_was_handed_over(store: SqliteStore, fleet: Any) -> None:
     async with Gate(store):
         task = asyncio.create_task(store.write(registering(fleet, "cam-1")))
         await asyncio.sleep(0)
@@ -217,8 +232,10 @@ asyncio.run(main())
 """
 
 
-async def test_a_writer_that_is_killed_leaves_everything_that_it_promised(store, fleet, tmp_path):
-    with subprocess.Popen(
+async def test_a_writer_that_is_killed_leaves_everything_that_it_promised(
+    store: SqliteStore, fleet: Any, tmp_path: Path
+) -> None:
+    with subprocess.Popen(  # noqa: ASYNC220 - its output is read line by line
         [sys.executable, "-c", ENDLESS, str(tmp_path / "registry.db")], stdout=subprocess.PIPE, text=True
     ) as process:
         promised: dict[int, int] = {}
