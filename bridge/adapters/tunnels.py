@@ -24,6 +24,8 @@ class SharedFolder:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._made: dict[Peer, WgPeer] = {}
+        """What was published last: from one writing to the next little changes."""
         self._seen: tuple[tuple[int, int, int], Applied] | None = None
 
     async def publish(self, revision: int, peers: Sequence[Peer]) -> None:
@@ -46,9 +48,9 @@ class SharedFolder:
 
     def _write(self, revision: int, peers: Sequence[Peer]) -> None:
         with _working("publishing peers"):
-            wanted = PeerSet(
-                revision, tuple(WgPeer(p.device.value, PublicKey.parse(p.key.text), p.address) for p in peers)
-            )
+            made = self._made
+            self._made = {peer: made.get(peer) or _parsed(peer) for peer in peers}
+            wanted = PeerSet(revision, tuple(self._made.values()))
             try:
                 peers_file.write_peers(self._folder, wanted)
             except errors.StaleRevisionError:
@@ -80,6 +82,10 @@ class TunnelTerms:
         """Return the device's ``wg0.conf`` without its private key, or with the old dialect's placeholder line."""
         config = DeviceConfig(address, self._server_key, self._endpoint, (self.subnet,), self.keepalive)
         return render_device(config, placeholder=placeholder)
+
+
+def _parsed(peer: Peer) -> WgPeer:
+    return WgPeer(peer.device, PublicKey.parse(peer.key), IPv4Address(peer.address))
 
 
 def _pairs(report: applied_file.Applied) -> Iterator[tuple[WireGuardKey, IPv4Address]]:

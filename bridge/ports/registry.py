@@ -233,8 +233,15 @@ class Transaction(Protocol):
         """``revoking`` -> ``revoked``, for serials seen on the CRL."""
         ...
 
-    def peers(self) -> tuple[int, tuple[Peer, ...]]:
-        """Raise the revision of the peer set by one and return it with every peer that is wanted now."""
+    def raise_peer_revision(self) -> int:
+        """Raise the revision of the peer set by one and return it.
+
+        A set that is read after this commit holds everything that was committed before it.
+        """
+        ...
+
+    def peers(self) -> tuple[Peer, ...]:
+        """Return every peer that is wanted now, in order of address. Reads the whole fleet: not for a writing unit."""
         ...
 
     def free_lease(self, device: DeviceId, free_at: datetime) -> None:

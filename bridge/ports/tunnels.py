@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from bridge.model.identity import DeviceId, WireGuardKey
+from bridge.model.identity import WireGuardKey
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """A device's place in the VPN."""
+class Peer(NamedTuple):
+    """A device's place in the VPN, as it stands in the registry.
 
-    device: DeviceId
-    key: WireGuardKey
-    address: IPv4Address
+    Plain texts, parsed when they came in: the whole fleet is read each time, and reading must cost little.
+    """
+
+    device: str
+    key: str
+    address: int
+    """The IPv4 address as a number."""
 
 
 @dataclass(frozen=True, slots=True)

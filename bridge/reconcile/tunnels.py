@@ -79,7 +79,8 @@ class TunnelsDoor:
         monotonic = asyncio.get_running_loop().time
         await asyncio.sleep(self._rested - monotonic())
         begun = monotonic()
-        revision, peers = await self._registry.write(lambda tx: tx.peers())
+        revision = await self._registry.write(lambda tx: tx.raise_peer_revision())
+        peers = await self._registry.read(lambda tx: tx.peers())
         await self._tunnels.publish(revision, peers)
         ended = monotonic()
         self._rested = ended + _REST_FACTOR * (ended - begun)
@@ -99,7 +100,7 @@ class TunnelsDoor:
         return Settlement(settled_at=now, next_at=None)
 
     def _outstanding(self, claim: Claim, asked: int) -> Settlement:
-        wait = min(_FIRST_RECHECK * 2 ** min(claim.link.attempts, 16), _RECHECK[claim.link.wanted])
+        wait = min(_FIRST_RECHECK * 4 ** min(claim.link.attempts, 8), _RECHECK[claim.link.wanted])
         return Settlement(None, self._clock.now() + wait, _NOT_APPLIED, external_id=f"{claim.epoch}:{asked}")
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from ipaddress import IPv4Address
 from typing import Any
 
 from sqlalchemy import update
 
-from bridge.model.identity import DeviceId, Serial, WireGuardKey
+from bridge.model.identity import DeviceId, Serial
 from bridge.model.records import DeviceState, IssuanceState, System, Wanted
 from bridge.ports.registry import Claim, Settlement
 from bridge.ports.tunnels import Peer
@@ -128,10 +127,7 @@ class Links(Session):
 
     def peers(self) -> tuple[Peer, ...]:
         """Return every peer that is wanted now, in order of address."""
-        return tuple(
-            Peer(DeviceId(device), WireGuardKey(key), IPv4Address(address))
-            for device, key, address in self._hot.rows(sql.PEERS, {})
-        )
+        return tuple(map(Peer._make, self._hot.rows(sql.PEERS, {})))
 
     def free_lease(self, device: DeviceId, free_at: datetime) -> None:
         """End the lease of a tombstoned id whose peer was seen gone; others may have it from ``free_at`` on.
