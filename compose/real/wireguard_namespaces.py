@@ -1,4 +1,3 @@
-# ruff: noqa: INP001 - a script and a module of the project's own tests, not a package
 """A real WireGuard server and a place for a client, in two network namespaces joined by a cable.
 
 For tests and for ``make real``: no kernel module and no container, `wireguard-go` makes the interfaces. The server's
