@@ -22,6 +22,23 @@ _BEGIN: Final = "-----BEGIN "
 _CURVES: Final = (ec.SECP256R1, ec.SECP384R1)
 _RSA_BITS: Final = (2048, 8192)
 """Weakest and largest RSA modulus taken; a larger one only costs time."""
+_RSA_EXPONENT_BITS: Final = 31
+"""Longest public exponent taken, as in Go's crypto/rsa, which is step-ca's: a long one makes every check dear."""
+
+_UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What cryptography raises for DER that it cannot make sense of."""
+
+_EXTENSION_REQUESTS: Final = (
+    bytes.fromhex("06092a864886f70d01090e"),  # PKCS #9 extensionRequest (RFC 2985, 5.4.2)
+    bytes.fromhex("060a2b06010401823702010e"),  # and Microsoft's own
+)
 
 
 def parse_csr(pem: str, device: DeviceId) -> Csr:
@@ -32,12 +49,12 @@ def parse_csr(pem: str, device: DeviceId) -> Csr:
     :raises BadCsr: with what is wrong, in words for the person who made it.
     """
     request = _load(pem)
+    key = _checked_key(request)  # first: the signature of a monstrous key would be dear to check
     _check_signature(request)
-    _check_key(request)
     _check_subject(request, device)
     _check_extensions(request, device)
     der = request.public_bytes(Encoding.DER)
-    spki = request.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return Csr(
         pem=Pem(request.public_bytes(Encoding.PEM).decode("ascii")),
         der=der,
@@ -52,23 +69,25 @@ def _load(pem: str) -> x509.CertificateSigningRequest:
         raise BadCsr("the CSR must be exactly one PEM block")
     try:
         return x509.load_pem_x509_csr(pem.encode("ascii"))
-    except (ValueError, UnsupportedAlgorithm) as e:
+    except _UNREADABLE as e:
         raise BadCsr("the CSR is not a readable PEM PKCS#10 request") from e
 
 
 def _check_signature(request: x509.CertificateSigningRequest) -> None:
     try:
         sound = request.is_signature_valid
-    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError) as e:
+    except (InvalidSignature, *_UNREADABLE) as e:
         raise BadCsr("the CSR's own signature cannot be checked") from e
     if not sound:
         raise BadCsr("the CSR's own signature does not fit its key")
 
 
-def _check_key(request: x509.CertificateSigningRequest) -> None:
+def _checked_key(
+    request: x509.CertificateSigningRequest,
+) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey:
     try:
         key = request.public_key()
-    except (ValueError, UnsupportedAlgorithm) as e:
+    except _UNREADABLE as e:
         raise BadCsr("the CSR's public key is not readable") from e
     if isinstance(key, ec.EllipticCurvePublicKey):
         if not isinstance(key.curve, _CURVES):
@@ -77,14 +96,17 @@ def _check_key(request: x509.CertificateSigningRequest) -> None:
         weakest, largest = _RSA_BITS
         if not weakest <= key.key_size <= largest:
             raise BadCsr(f"an RSA key of {key.key_size} bits is not taken; use {weakest} to {largest}")
+        if key.public_numbers().e.bit_length() > _RSA_EXPONENT_BITS:
+            raise BadCsr("the RSA key's public exponent is too long; use 65537")
     elif not isinstance(key, ed25519.Ed25519PublicKey):
         raise BadCsr("this kind of key is not taken; use P-256, P-384, Ed25519 or RSA")
+    return key
 
 
 def _check_subject(request: x509.CertificateSigningRequest, device: DeviceId) -> None:
     try:
         names = request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    except ValueError as e:
+    except _UNREADABLE as e:
         raise BadCsr("the CSR's subject is not readable") from e
     if len(names) != 1:
         raise BadCsr(f"the CSR must have exactly one CN, it has {len(names)}")
@@ -93,11 +115,15 @@ def _check_subject(request: x509.CertificateSigningRequest, device: DeviceId) ->
 
 
 def _check_extensions(request: x509.CertificateSigningRequest, device: DeviceId) -> None:
+    info = request.tbs_certrequest_bytes
+    if sum(info.count(attribute) for attribute in _EXTENSION_REQUESTS) > 1:
+        # The library reads the first list only; another reader might take the second.
+        raise BadCsr("the CSR has more than one list of requested extensions")
     try:
         extensions = request.extensions
         constraints = _extension(extensions, ExtensionOID.BASIC_CONSTRAINTS)
         names = _extension(extensions, ExtensionOID.SUBJECT_ALTERNATIVE_NAME)
-    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension) as e:
+    except _UNREADABLE as e:
         raise BadCsr("the CSR's extensions are not readable") from e
     if isinstance(constraints, x509.BasicConstraints) and constraints.ca:
         raise BadCsr("the CSR asks for a CA certificate")

@@ -39,7 +39,7 @@ class World:
         return Fingerprint.of(text.encode())
 
     def wg(self, text: str) -> WireGuardKey:
-        return WireGuardKey(base64.b64encode(hashlib.sha256(text.encode()).digest()).decode())
+        return WireGuardKey(base64.b64encode(b"\x00" + hashlib.sha256(text.encode()).digest()[1:31] + b"\x11").decode())
 
     def csr(self, key: str = "new") -> Csr:
         return Csr(Pem(f"csr of {key}"), self.digest(f"csr {key}"), self.digest(f"key {key}"), b"csr", b"key")
