@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -46,6 +45,7 @@ class RegistryLaws(RuleBasedStateMachine):
         self._rows("PRAGMA synchronous=OFF")  # laws, not losses of power
         self._now = START
         self._serials: list[Serial] = []
+        self._chosen = 0
         self._asked: set[str] = set()
         self._revoked: set[str] = set()
         self._claims: list[Claim] = []
@@ -91,11 +91,12 @@ class RegistryLaws(RuleBasedStateMachine):
     def begin(self, name: str, key: int, wg: int | None, renew: bool) -> None:
         # Keys of the WireGuard kind are shared among all devices, so that they fight over them.
         spki = f"{name} {key}".encode()
-        wg_key = None if wg is None else WireGuardKey(base64.b64encode(hashlib.sha256(b"%d" % wg).digest()).decode())
+        wg_key = None if wg is None else WireGuardKey(base64.b64encode(bytes([wg + 9]) * 32).decode())
         request = EnrollmentRequest(
             DeviceId(name), Csr(Pem("c"), Fingerprint.of(b"c"), Fingerprint.of(spki), b"", spki), wg_key
         )
-        serial = Serial((1 << 127) + len(self._serials))
+        self._chosen += 1
+        serial = Serial((1 << 127) + self._chosen)
 
         def unit(t: SqlTransaction) -> bool:
             facts = t.facts(request, self._now)
@@ -196,7 +197,7 @@ class RegistryLaws(RuleBasedStateMachine):
     @rule()
     def peers(self) -> None:
         peers = self._unit(lambda t: t.peers()) or ()
-        assert not {peer.device.value for peer in peers} & self._dead
+        assert not {peer.device for peer in peers} & self._dead
 
     @rule(name=NAMES)
     def crl(self, name: str) -> None:

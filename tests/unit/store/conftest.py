@@ -64,7 +64,7 @@ class Fleet:
         return Fingerprint.of(name.encode())
 
     def wg_key(self, name: str) -> WireGuardKey:
-        return WireGuardKey(base64.b64encode(hashlib.sha256(name.encode()).digest()).decode())
+        return WireGuardKey(base64.b64encode(hashlib.sha256(name.encode()).digest()[:31] + b"\x01").decode())
 
     def serial(self) -> Serial:
         self.serials += 1

@@ -119,7 +119,7 @@ DATABASE, LANE = sys.argv[1], int(sys.argv[2])
 
 def request(name, key):
     spki = f"{name} {key}".encode()
-    wg = base64.b64encode(hashlib.sha256(spki).digest()).decode()
+    wg = base64.b64encode(hashlib.sha256(spki).digest()[:31] + b"\\x01").decode()
     return EnrollmentRequest(DeviceId(name), Csr(Pem("c"), Fingerprint.of(b"c"), Fingerprint.of(spki), b"", spki),
                              WireGuardKey(wg))
 
