@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib.metadata import version
 from ipaddress import IPv4Address
@@ -57,6 +57,7 @@ class Outfit:
     installation: Installation
     clock: Clock
     randomness: Randomness
+    meters: Meters = field(default_factory=Meters)
 
 
 def build_enrollment(outfit: Outfit) -> Enrollment:
@@ -86,7 +87,7 @@ def build_reconciler(outfit: Outfit, hints: Hints) -> Reconciler:
         Worker(system, door, outfit.registry, outfit.clock, outfit.randomness, _PACES.get(system, Pace()))
         for system, door in _doors(outfit).items()
     ]
-    return Reconciler(outfit.registry, workers, hints, outfit.clock)
+    return Reconciler(outfit.registry, workers, hints, outfit.clock, outfit.meters.unknown_devices)
 
 
 def build_parts(outfit: Outfit, enrollment: Enrollment, hints: Hints) -> Parts:
@@ -99,7 +100,7 @@ def build_parts(outfit: Outfit, enrollment: Enrollment, hints: Hints) -> Parts:
         trust=_trust(systems.authority),
         webhook=WebhookTerms(secrets=_webhook_secrets(settings), event_names=device_names, look_at=hints.offer),
         clock=outfit.clock,
-        meters=Meters(),
+        meters=outfit.meters,
         version=version("iot-bridge"),
         readiness=_readiness(outfit),
         watched=_watched(systems),

@@ -137,8 +137,10 @@ class WireGuardKey:
             raise BadWireGuardKey("the WireGuard key is not base64") from e
         if len(raw) != 32 or base64.b64encode(raw).decode() != self.text:  # noqa: PLR2004 - octets of X25519
             raise BadWireGuardKey("the WireGuard key is not the base64 of exactly 32 bytes")
-        # The top bit is ignored by the curve, so it must not hide a low-order point.
-        if raw[:31] + bytes([raw[31] & 0x7F]) in _LOW_ORDER:
+        # The curve ignores the top bit (RFC 7748, section 5): with it one point would have two spellings.
+        if raw[31] & 0x80:
+            raise BadWireGuardKey("the WireGuard key has a bit set that no key made by `wg pubkey` has")
+        if raw in _LOW_ORDER:
             raise BadWireGuardKey("the WireGuard key is a point of low order")
 
     def __str__(self) -> str:

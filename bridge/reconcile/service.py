@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -51,7 +51,15 @@ class Hints:
 class Reconciler:
     """Runs until cancelled; every part survives a store or a system that is down."""
 
-    def __init__(self, registry: Registry, workers: Sequence[Worker], hints: Hints, clock: Clock) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        workers: Sequence[Worker],
+        hints: Hints,
+        clock: Clock,
+        count_unknown: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._count_unknown = count_unknown
         self._registry = registry
         self._workers = tuple(workers)
         self._hints = hints
@@ -94,6 +102,6 @@ class Reconciler:
     async def _write_hints(self, devices: Sequence[DeviceId]) -> None:
         try:
             known = await self._registry.write(lambda tx: tx.hint(devices, self._clock.now()))
-            _log.debug("hints", offered=len(devices), known=known)
+            self._count_unknown(len(devices) - known)
         except BridgeError as e:
             _log.warning("reconcile.hints", error=str(e), lost=len(devices))

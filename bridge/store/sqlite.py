@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 def connect(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
     """Open the database as every process of this project does: durable, with foreign keys, transactions by hand."""
     connection = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None, cached_statements=256)
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY", "cache_size=-32768"):
         connection.execute(f"PRAGMA {pragma}")
     return connection
 

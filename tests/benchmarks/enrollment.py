@@ -1,100 +1,113 @@
 """The price of the bridge: step-ca signed directly, and through the bridge, by the same load, in turn.
 
-Both sides durable, one worker, 16 kept-alive connections. The figure that counts is the ratio of the two rates within
-one run; rates alone say more about the machine.
+Both sides durable and checked, one worker, 16 kept-alive connections. The figure that counts is the ratio of the two
+rates within one run; rates alone say more about the machine.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import secrets
-import signal
 import ssl
-import subprocess
-import sys
-import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 
+import httpx
 from identities import Identity, identity
-from load import Load, median
+from load import Load, Request
+from servers import SECRET, Bridge, bridge
 
 from ca.bootstrap import context_for_root
-from ca.provisioner_key import decrypt_key
 from ca.client import StepCaClient
+from ca.provisioner_key import decrypt_key
 from ca.token import TokenSigner
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "compose" / "real"))
-
-from step_ca import RealStepCa  # noqa: E402 - a script of the project's own, found by path
+from compose.real.step_ca import RealStepCa
 
 CONNECTIONS = 16
 ROUNDS = 7
 PER_ROUND = 600
-_TICK = os.sysconf("SC_CLK_TCK")
 
 
-class Bridge:
-    """``iot-bridge serve`` as a process of its own, in front of a real step-ca."""
+@dataclass
+class Figures:
+    """What the rounds showed."""
 
-    def __init__(self, folder: Path, ca: RealStepCa) -> None:
-        self._folder = folder
-        self._ready = folder / "ready.json"
-        environment = {
-            **{name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}},
-            "STEP_CA_URL": ca.url,
-            "STEP_CA_FINGERPRINT": ca.fingerprint.value,
-            "STEP_CA_PROVISIONER_NAME": ca.device_provisioner,
-            "STEP_CA_PROVISIONER_PASSWORD": ca.password,
-            "STEP_CA_SERVER_PROVISIONER_NAME": ca.server_provisioner,
-            "STEP_CA_SERVER_PROVISIONER_PASSWORD": ca.password,
-            "BRIDGE_PUBLIC_HOST": "localhost",
-            "BRIDGE_ADMISSION": "open",
-            **({} if os.environ.get("NOWG") else {
-            "WG_SUBNET": "10.64.0.0/10",
-            "WG_SERVER_ENDPOINT": "vpn.example.com:51820",
-            "WG_SERVER_PUBLIC_KEY": "2Bk3gPBEvXyKGkr2Ie5ZFxvBD7pFDIvUxUVBLQ1vEFk="}),
-            "BRIDGE_WEBHOOK_SECRET": "benchmark",
-        }
-        command = [sys.executable, "-m", "bridge", "serve", "--data", str(folder / "data"), "--port", "0"]
-        with (folder / "bridge.log").open("wb") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - our own server
-                [*command, "--ready-file", str(self._ready)], env=environment, stdout=log, stderr=log
-            )
-        self.url = self._await_ready()
+    ratios: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    """Milliseconds of the bridge's CPU an enrollment."""
+    p99: list[float] = field(default_factory=list)
 
-    def _await_ready(self) -> str:
-        end = time.monotonic() + 30
-        while time.monotonic() < end and self._process.poll() is None:
-            if self._ready.exists():
-                return str(json.loads(self._ready.read_text())["url"])
-            time.sleep(0.05)  # noqa: TID251 - waiting for a process
-        raise SystemExit("the bridge did not start:\n" + (self._folder / "bridge.log").read_text())
 
-    def cpu(self) -> float:
-        """Seconds of CPU used so far, by all threads."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICK
+async def measure(folder: Path) -> None:
+    """Run all rounds and print the table."""
+    ca = RealStepCa(folder / "step-ca")
+    ca.start()
+    try:
+        trust = context_for_root(ca.anchor)
+        signer = await _signer(ca, trust)
+        for vpn in (False, True):
+            with bridge(folder / f"vpn-{vpn}", ca, vpn=vpn) as server:
+                await _rounds(server, ca, signer, trust, vpn=vpn)
+    finally:
+        ca.stop()
 
-    def memory(self) -> float:
-        """Resident memory in MiB."""
-        for line in Path(f"/proc/{self._process.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) / 1024
-        return 0.0
 
-    def stop(self) -> None:
-        """End it as an operator would."""
-        self._process.send_signal(signal.SIGTERM)
-        self._process.wait(15)
+async def _rounds(server: Bridge, ca: RealStepCa, signer: TokenSigner, trust: ssl.SSLContext, *, vpn: bool) -> None:
+    print(f"\nenrollment {'with VPN address, sync beside' if vpn else 'without VPN'}")
+    at_rest, figures = server.memory(), Figures()
+    direct, through = Load(ca.url, trust, CONNECTIONS), Load(server.url, trust, CONNECTIONS)
+    last: list[Identity] = []
+    for number in range(ROUNDS + 1):
+        ones = [identity(f"d-{vpn}-{number}-{i}") for i in range(PER_ROUND)]
+        plain = await direct.run([_direct(signer, one) for one in ones], frozenset({201}))
+        last = [identity(f"b-{vpn}-{number}-{i}") for i in range(PER_ROUND)]
+        before = server.cpu()
+        bridged = await through.run([_through(one) for one in last], frozenset({201}))
+        if number == 0:
+            continue  # warms both up
+        figures.ratios.append(bridged.rate / plain.rate)
+        figures.cpu.append((server.cpu() - before) / PER_ROUND * 1000)
+        figures.p99.append(bridged.percentile(0.99))
+        print(
+            f"  round {number}: step-ca {plain.rate:6.0f}/s   bridge {bridged.rate:6.0f}/s"
+            f"   ratio {figures.ratios[-1]:.3f}   bridge CPU {figures.cpu[-1]:.2f} ms"
+        )
+    _print(figures)
+    await _others(server, trust, last, through)
+    await direct.close()
+    await through.close()
+    print(f"  memory of the bridge: {at_rest:.0f} MiB at rest, {server.memory():.0f} MiB after the load")
+
+
+def _print(figures: Figures) -> None:
+    ratios = figures.ratios
+    print(
+        f"  bridge / step-ca directly: median {median(ratios):.3f} (min {min(ratios):.3f}, max {max(ratios):.3f},"
+        f" {len(ratios)} rounds of {PER_ROUND}, {CONNECTIONS} at a time)\n"
+        f"  bridge CPU an enrollment: {median(figures.cpu):.2f} ms; p99 latency {median(figures.p99):.0f} ms"
+    )
+
+
+async def _others(server: Bridge, trust: ssl.SSLContext, last: Sequence[Identity], through: Load) -> None:
+    before = server.cpu()
+    again = await through.run([_through(one) for one in last], frozenset({200}))
+    cpu = (server.cpu() - before) / len(last) * 1000
+    print(
+        f"  retry of a finished enrollment: {again.rate:.0f}/s, p99 {again.percentile(0.99):.0f} ms, CPU {cpu:.2f} ms"
+    )
+    hooks = Load(server.url, trust, CONNECTIONS, [("X-Bridge-Webhook-Secret", SECRET)])
+    events = await hooks.run([_event(one) for one in last] * 3, frozenset({202}))
+    await hooks.close()
+    print(
+        f"  webhook accepted: {events.rate:.0f}/s, p50 {events.percentile(0.5):.1f} ms,"
+        f" p99 {events.percentile(0.99):.1f} ms"
+    )
 
 
 async def _signer(ca: RealStepCa, trust: ssl.SSLContext) -> TokenSigner:
-    import httpx  # noqa: PLC0415 - only here
-
     async with httpx.AsyncClient(verify=trust) as http:
         client = StepCaClient(http, ca.url)
         provisioner = await client.provisioner(ca.device_provisioner)
@@ -104,76 +117,14 @@ async def _signer(ca: RealStepCa, trust: ssl.SSLContext) -> TokenSigner:
     )
 
 
-def _direct(signer: TokenSigner, one: Identity) -> tuple[str, bytes]:
+def _direct(signer: TokenSigner, one: Identity) -> Request:
     token = signer.for_sign(one.device, one.csr_der, secrets.randbits(127) | 1 << 127)
     return "/1.0/sign", json.dumps({"csr": one.csr_pem, "ott": token, "notAfter": "2160h"}).encode()
 
 
-def _through(one: Identity) -> tuple[str, bytes]:
+def _through(one: Identity) -> Request:
     return f"/devices/{one.device}/enroll", one.enroll_body()
 
 
-async def measure(folder: Path, rounds: int = ROUNDS, per_round: int = PER_ROUND) -> None:
-    """Print the table."""
-    ca = RealStepCa(folder / "step-ca")
-    ca.start()
-    try:
-        idle_bridge = Bridge(folder, ca)
-        try:
-            await _measure(ca, idle_bridge, rounds, per_round)
-        finally:
-            idle_bridge.stop()
-    finally:
-        ca.stop()
-
-
-async def _measure(ca: RealStepCa, bridge: Bridge, rounds: int, per_round: int) -> None:
-    trust = context_for_root(ca.anchor)
-    signer = await _signer(ca, trust)
-    at_rest = bridge.memory()
-    direct, through = Load(ca.url, trust, CONNECTIONS), Load(bridge.url, trust, CONNECTIONS)
-    await direct.connect()
-    await through.connect()
-    pairs, cpus, p99 = [], [], []
-    last: list[Identity] = []
-    for number in range(rounds + 1):
-        ones = [identity(f"bench-d-{number}-{i}") for i in range(per_round)]
-        plain = await direct.run([_direct(signer, one) for one in ones], frozenset({201}))
-        last = [identity(f"bench-b-{number}-{i}") for i in range(per_round)]
-        before = bridge.cpu()
-        bridged = await through.run([_through(one) for one in last], frozenset({201}))
-        cpu = (bridge.cpu() - before) / per_round * 1000
-        if number == 0:
-            continue  # the first round warms both up
-        pairs.append(bridged.rate / plain.rate)
-        cpus.append(cpu)
-        p99.append(bridged.percentile(0.99))
-        print(
-            f"round {number}: step-ca {plain.rate:7.0f}/s   bridge {bridged.rate:7.0f}/s"
-            f"   ratio {pairs[-1]:.3f}   bridge CPU {cpu:.2f} ms"
-        )
-    before = bridge.cpu()
-    again = await through.run([_through(one) for one in last], frozenset({200}))
-    retry_cpu = (bridge.cpu() - before) / per_round * 1000
-    hooks = Load(bridge.url, trust, CONNECTIONS, [("X-Bridge-Webhook-Secret", "benchmark")])
-    await hooks.connect()
-    event = [
-        ("/webhooks/thingsboard", json.dumps({"event": "CONNECT_EVENT", "deviceName": one.device}).encode())
-        for one in last
-    ]
-    events = await hooks.run(event * 3, frozenset({202}))
-    for load in (direct, through, hooks):
-        await load.close()
-    print()
-    print(f"enrollment, bridge / step-ca directly   median {median(pairs):.3f}   (min {min(pairs):.3f}, max {max(pairs):.3f}, {rounds} rounds of {per_round})")
-    print(f"bridge CPU per enrollment               {median(cpus):.2f} ms;  p99 latency at 16 at a time {median(p99):.0f} ms")
-    print(f"retry of a finished enrollment          {again.rate:.0f}/s, p99 {again.percentile(0.99):.0f} ms, CPU {retry_cpu:.2f} ms")
-    print(f"webhook accepted                        {events.rate:.0f}/s, p50 {events.percentile(0.5):.1f} ms, p99 {events.percentile(0.99):.1f} ms")
-    print(f"memory of the bridge                    {at_rest:.0f} MiB at rest, {bridge.memory():.0f} MiB after the load")
-
-
-if __name__ == "__main__":
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as temporary:
-        asyncio.run(measure(Path(temporary)))
+def _event(one: Identity) -> Request:
+    return "/webhooks/thingsboard", json.dumps({"event": "CONNECT_EVENT", "deviceName": one.device}).encode()

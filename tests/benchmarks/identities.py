@@ -41,5 +41,11 @@ def identity(device: str) -> Identity:
         device=device,
         csr_pem=csr.public_bytes(Encoding.PEM).decode(),
         csr_der=csr.public_bytes(Encoding.DER),
-        wg_public_key=base64.b64encode(os.urandom(32)).decode(),
+        wg_public_key=_wireguard_key(),
     )
+
+
+def _wireguard_key() -> str:
+    octets = bytearray(os.urandom(32))
+    octets[31] &= 0x7F  # as `wg pubkey` prints them
+    return base64.b64encode(octets).decode()

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 Request = tuple[str, bytes]
 """Path and JSON body."""
+Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @dataclass(slots=True)
@@ -37,9 +38,11 @@ class Round:
 
 
 class Load:
-    """``connections`` kept-alive connections to one server, used again in every round."""
+    """``connections`` kept-alive connections to one server, opened before each round's time begins."""
 
-    def __init__(self, url: str, trust: ssl.SSLContext, connections: int, headers: Sequence[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self, url: str, trust: ssl.SSLContext, connections: int, headers: Sequence[tuple[str, str]] = ()
+    ) -> None:
         parts = urlsplit(url)
         if parts.hostname not in {"localhost", "127.0.0.1"}:
             raise ValueError("load goes to loopback only")
@@ -47,7 +50,7 @@ class Load:
         self._trust = trust
         self._connections = connections
         self._headers = "".join(f"{name}: {value}\r\n" for name, value in headers)
-        self._open: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._open: list[Pair] = []
 
     async def connect(self) -> None:
         """Open every connection, so that no round pays for it."""
@@ -75,13 +78,14 @@ class Load:
         seen.seconds = time.perf_counter() - begun
         return seen
 
-    async def _lane(self, pair, waiting, statuses: frozenset[int], seen: Round) -> None:  # type: ignore[no-untyped-def]
+    async def _lane(self, pair: Pair, waiting: Iterator[Request], statuses: frozenset[int], seen: Round) -> None:
         reader, writer = pair
         for path, body in waiting:
             sent = time.perf_counter()
             writer.write(
                 f"POST {path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\nContent-Type: application/json\r\n"
-                f"{self._headers}Content-Length: {len(body)}\r\n\r\n".encode() + body
+                f"{self._headers}Content-Length: {len(body)}\r\n\r\n".encode()
+                + body
             )
             status, answer = await _answer(reader)
             seen.latencies.append(time.perf_counter() - sent)
@@ -105,13 +109,3 @@ async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
         await reader.readexactly(2)
     await reader.readexactly(2)
     return status, b"".join(parts)
-
-
-def median(values: Sequence[float]) -> float:
-    """Return the middle value."""
-    ordered = sorted(values)
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
-
-
-Maker = Callable[[int], Request]
