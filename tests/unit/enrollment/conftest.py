@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
+import os
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
-from bridge.model.facts import Csr, EnrollmentRequest, Facts
+from bridge.admission import RegisteredOnly
+from bridge.enrollment.csr import parse_csr
+from bridge.enrollment.decision import Rules
+from bridge.enrollment.service import Enrollment, Terms
+from bridge.model.facts import Csr, EnrollmentRequest, Facts, SignedLeaf
 from bridge.model.identity import DeviceId, Fingerprint, Pem, Serial, WireGuardKey
 from bridge.model.records import (
     Device,
     DeviceState,
+    Installation,
     Issuance,
     IssuanceState,
     KeyOwner,
     Kind,
     Lease,
+    System,
     Window,
     WireGuardKeyOwner,
 )
+from bridge.ports.authority import SigningOrder
+from bridge.ports.registry import Registration
+from bridge.store.open import RegistryStore, open_registry
 
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 
@@ -122,3 +140,122 @@ class World:
 @pytest.fixture
 def world() -> World:
     return World()
+
+
+# -- the use case over a real registry, with a CA that does what it is told --------------------------------------
+@dataclass
+class HandClock:
+    moment: datetime = NOW
+
+    def now(self) -> datetime:
+        return self.moment
+
+    def advance(self, seconds: float) -> None:
+        self.moment += timedelta(seconds=seconds)
+
+
+class Dice:
+    def octets(self, count: int) -> bytes:
+        return os.urandom(count)
+
+    def fraction(self) -> float:
+        return 0.5
+
+
+def _named(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+class ProgrammableCa:
+    """The port of the issuing CA: real certificates, or whatever the test has laid in wait."""
+
+    def __init__(self) -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self.script: list[BaseException] = []
+        """Raised one after the other, each instead of an answer."""
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.asked = asyncio.Event()
+        self.orders: list[SigningOrder] = []
+        self.signed: list[Serial] = []
+
+    async def sign(self, order: SigningOrder) -> SignedLeaf:
+        self.orders.append(order)
+        self.asked.set()
+        await self.gate.wait()
+        if self.script:
+            raise self.script.pop(0)
+        leaf = (
+            x509.CertificateBuilder(
+                _named("Workshop CA"),
+                _named(order.device.value),
+                x509.load_der_x509_csr(order.csr.der).public_key(),
+                order.serial.value,
+            )
+            .not_valid_before(NOW)
+            .not_valid_after(NOW + order.lifetime)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(order.device.value)]), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+        self.signed.append(order.serial)
+        digest = Fingerprint.of(leaf.public_bytes(Encoding.DER))
+        pem = Pem(leaf.public_bytes(Encoding.PEM).decode())
+        return SignedLeaf(order.serial, pem, Pem("chain"), digest, NOW, NOW + order.lifetime)
+
+
+def new_csr(name: str) -> Csr:
+    request = x509.CertificateSigningRequestBuilder(_named(name)).sign(
+        ec.generate_private_key(ec.SECP256R1()), hashes.SHA256()
+    )
+    return parse_csr(request.public_bytes(Encoding.PEM).decode(), DeviceId(name))
+
+
+@dataclass
+class Bench:
+    """The use case with everything around it in the test's hands."""
+
+    registry: RegistryStore
+    ca: ProgrammableCa
+    clock: HandClock
+    enrollment: Enrollment
+    terms: Terms
+
+    async def register(self, name: str = "dev-1") -> None:
+        registration = Registration(DeviceId(name), self.clock.now())
+        assert await self.registry.write(lambda tx: tx.register(registration))
+
+    def request(self, name: str = "dev-1", **changes: Any) -> EnrollmentRequest:
+        return EnrollmentRequest(**({"device": DeviceId(name), "csr": new_csr(name)} | changes))
+
+    def another_process(self, **changes: Any) -> Enrollment:
+        return Enrollment(self.registry, self.ca, replace(self.terms, **changes), self.clock, Dice())
+
+    async def states(self, name: str = "dev-1") -> list[str]:
+        found = await self.registry.read(lambda tx: tx.issuances(DeviceId(name)))
+        return [one.state.value for one in found]
+
+    async def known_serials(self, name: str = "dev-1") -> set[Serial]:
+        return {one.serial for one in await self.registry.read(lambda tx: tx.issuances(DeviceId(name)))}
+
+    async def sweep(self) -> int:
+        return await self.registry.write(lambda tx: tx.sweep_attempts(self.clock.now(), 10))
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    store = await open_registry(
+        tmp_path / "registry.db", systems=frozenset(System), quarantine=timedelta(hours=1), migrate=True
+    )
+    root = Fingerprint.of(b"root")
+    installation = Installation("inst", "embedded", "tenant", root, (root,))
+    first, last = IPv4Address("10.8.0.2"), IPv4Address("10.8.0.3")
+    await store.write(lambda tx: tx.install(installation, first, last, NOW))
+    clock, ca = HandClock(), ProgrammableCa()
+    terms = Terms(Rules(RegisteredOnly()), timedelta(days=90), timedelta(seconds=15), patience=timedelta(seconds=5))
+    made = Bench(store, ca, clock, Enrollment(store, ca, terms, clock, Dice()), terms)
+    try:
+        yield made
+    finally:
+        ca.gate.set()
+        await made.enrollment.drain()
+        await store.close()
