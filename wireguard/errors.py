@@ -105,8 +105,11 @@ class StaleRevisionError(PeerFileError):
         self.present = present
 
 
-class RevisionConflictError(StaleRevisionError):
-    """The revision is already there with other peers: two registries write to one folder."""
+class RevisionConflictError(PeerFileError):
+    """The revision is already there with other peers: two registries write to one folder.
+
+    Not a `StaleRevisionError`: that one may be passed over, this one never.
+    """
 
 
 class FolderUnusableError(PeerFileError):

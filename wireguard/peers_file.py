@@ -103,7 +103,6 @@ def _is_news(folder: Path, peers: PeerSet) -> bool:
         raise RevisionConflictError(
             f"{path} holds other peers at the same revision {revision}: two registries write to this folder.",
             path=path,
-            present=revision,
         )
     return False
 

@@ -79,7 +79,7 @@ class WireGuardTool:
         except (OSError, UnicodeDecodeError) as error:
             raise InvalidValueError(f"{configuration} cannot be read as a configuration.") from error
         for field in _KEPT_BY_FILE:
-            if not re.search(rf"^\s*{field}\s*=\s*\S", text, re.IGNORECASE | re.MULTILINE):
+            if not re.search(rf"^[ \t]*{field}[ \t]*=[ \t]*\S", text, re.IGNORECASE | re.MULTILINE):
                 raise InvalidValueError(f"{configuration} has no {field}; wg syncconf would remove it.")
         self._wg("syncconf", str(self._name), str(configuration.absolute()))
 
