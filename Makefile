@@ -45,6 +45,7 @@ lint: $(READY) ## ruff, mypy strict, the import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy -p compose.demo -p compose.real
 	$(BIN)/lint-imports
 
 format: $(READY) ## let ruff put the code in order
