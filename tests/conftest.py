@@ -1,0 +1,34 @@
+"""What tests count, beside passing: kept with each test's report, summed up in the last lines of the run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+import pytest
+
+_COUNT: Final = "count: "
+
+
+@pytest.fixture
+def count(request: pytest.FixtureRequest) -> Callable[[str, int], None]:
+    """Record how many of something a test saw; it stands in the JUnit report too."""
+
+    def record(what: str, number: int) -> None:
+        request.node.user_properties.append((f"{_COUNT}{what}", number))
+
+    return record
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say the sums."""
+    sums: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", None) == "call":
+                for what, number in report.user_properties:
+                    if what.startswith(_COUNT):
+                        sums[what.removeprefix(_COUNT)] += number
+    for what in sorted(sums):
+        terminalreporter.write_line(f"{what}: {sums[what]}")
