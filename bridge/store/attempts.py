@@ -48,6 +48,8 @@ class Attempts(Session):
         if row is None:
             raise AssertionError("the statement always yields one row")
         device = None if row[0] is None else device_of(row)
+        if device is None:
+            self._absent.add(device_id.folded)
         found: dict[str, Issuance] = {}
         if device is not None or row[_KEY] is not None:
             for part in self._hot.rows(

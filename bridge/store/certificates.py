@@ -154,19 +154,10 @@ class Certificates(Session):
 
     def _write_leaf(self, found: _Attempt, signed: SignedLeaf, state: IssuanceState, *, taken: bool) -> None:
         issuance = found.issuance
-        ours = str(issuance.serial)
-        theirs = str(signed.serial)
-        self._hot.run(
-            sql.STORE_LEAF,
-            {
-                "serial": ours,
-                "leaf_serial": theirs,
-                "requested": None if ours == theirs else ours,
-                "state": state.value,
-                "taken": taken,
-                **_leaf_values(signed),
-            },
-        )
+        ours, theirs = str(issuance.serial), str(signed.serial)
+        if ours != theirs:
+            self._hot.run(sql.REPLACE_SERIAL, {"serial": ours, "leaf_serial": theirs})
+        self._hot.run(sql.STORE_LEAF, {"serial": theirs, "state": state.value, "taken": taken, **_leaf_values(signed)})
         if taken:
             self._hot.run(sql.SET_KEY_GENERATION, {"generation": issuance.generation, "spki": issuance.spki.hex})
 

@@ -123,8 +123,11 @@ ACTIVATE_DEVICE: Final = Statement.of("""
     UPDATE device SET state = 'active', generation = :generation, proven = :proven, epoch = epoch + 1
     WHERE id = :device
     """)
+REPLACE_SERIAL: Final = Statement.of("""
+    UPDATE issuance SET serial = :leaf_serial, requested = :serial WHERE serial = :serial
+    """)
 STORE_LEAF: Final = Statement.of("""
-    UPDATE issuance SET serial = :leaf_serial, requested = :requested, state = :state, taken = :taken, leaf = :leaf,
+    UPDATE issuance SET state = :state, taken = :taken, leaf = :leaf,
                         chain = :chain, leaf_sha256 = :leaf_sha256, not_before = :not_before, not_after = :not_after
     WHERE serial = :serial
     """)
