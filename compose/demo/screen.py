@@ -29,7 +29,7 @@ class Screen:
 
     def phase(self, name: str, what: str) -> None:
         """Begin a phase."""
-        self.console.print(Text.assemble((name, "bold cyan"), "  ", (what, "dim")))
+        self.console.print(Text.assemble((name, "bold cyan"), "  ", (what, "dim")), soft_wrap=True)
 
     def true(self, text: str) -> None:
         """Print a line that was observed, now."""
