@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Final
 
+from bridge.errors import SystemFailed
 from bridge.model.identity import DeviceId, Serial
 from bridge.ports.authority import CertificateAuthority
 from bridge.ports.registry import Claim, Entry, Registry, Settlement, Transaction
@@ -11,7 +13,8 @@ from bridge.ports.runtime import Clock
 from bridge.reconcile.coalesce import Coalesced
 from bridge.reconcile.door import Guard
 
-_CRL_RECHECK = timedelta(seconds=1)
+_LONGEST_RECHECK: Final = 15
+"""Seconds. A CA that does not renew its CRL at each revocation is asked again more and more rarely."""
 
 
 class AuthorityDoor:
@@ -24,23 +27,37 @@ class AuthorityDoor:
         self._crl: Coalesced[frozenset[Serial]] = Coalesced(authority.revoked)
 
     async def agree(self, claim: Claim, guard: Guard) -> Settlement:
-        """Revoke what is not on the CRL yet, then read the CRL."""
+        """Revoke every serial, whether the CRL can be read or not, then look for them on the CRL.
+
+        Revoking is repeated without looking first: it changes nothing, and must not wait for a CRL that is broken.
+        """
         device = claim.link.device
         picture = await self._registry.read(lambda tx: tx.picture(device))
         if picture is None or not picture.revoking:
             return Settlement(settled_at=self._clock.now(), next_at=None)
-        # The CA's serials are the bridge's own for ever: a moved epoch changes nothing, so the guard is asked once.
-        await guard()
-        for serial in picture.revoking:
-            await self._authority.revoke(serial, "superseded, lost or decommissioned")
+        failure = await self._revoke(picture.revoking, guard)
         listed = await self._crl()
         now = self._clock.now()
         seen = tuple(serial for serial in picture.revoking if serial in listed)
         if seen:
             await self._registry.write(lambda tx: _note(tx, device, seen, now))
-        if len(seen) < len(picture.revoking):
-            return Settlement(settled_at=None, next_at=now + _CRL_RECHECK, error="revoked, but not on the CRL yet")
-        return Settlement(settled_at=now, next_at=None)
+        if len(seen) == len(picture.revoking):
+            return Settlement(settled_at=now, next_at=None)
+        if failure is not None:
+            raise failure
+        wait = min(2 ** min(claim.link.attempts - 1, 16), _LONGEST_RECHECK)
+        return Settlement(None, now + timedelta(seconds=wait), "revoked, but not on the CRL yet")
+
+    async def _revoke(self, serials: tuple[Serial, ...], guard: Guard) -> SystemFailed | None:
+        """Revoke each on its own: one that the CA does not take holds up no other. Return the first failure."""
+        first: SystemFailed | None = None
+        for serial in serials:
+            await guard()
+            try:
+                await self._authority.revoke(serial, "superseded, lost or decommissioned")
+            except SystemFailed as e:
+                first = first or e
+        return first
 
 
 def _note(tx: Transaction, device: DeviceId, seen: tuple[Serial, ...], now: datetime) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from bridge.errors import SystemFailed
 from bridge.model.records import Issuance, Wanted
 from bridge.ports.platform import DevicePlatform, PlatformDevice
 from bridge.ports.registry import Claim, Picture, Registry, Settlement
@@ -60,7 +61,7 @@ class PlatformDoor:
             await guard()
             await self._platform.delete(found)
             if await self._platform.find(name) is not None:
-                return Settlement(settled_at=None, next_at=self._clock.now(), error="deleted, but there again")
+                raise SystemFailed(f"ThingsBoard has a device {name} again just after its deletion")
         return Settlement(settled_at=self._clock.now(), next_at=None)
 
     async def _admit(self, claim: Claim, picture: Picture, current: Issuance, guard: Guard) -> Settlement:
@@ -95,11 +96,10 @@ class PlatformDoor:
         """Return whether the device was ever seen connected; remember it the first time."""
         if picture.device.first_connected_at is not None:
             return True
-        millis = shown.get(_LAST_CONNECT)
-        if not isinstance(millis, int) or millis <= 0:
-            return False
-        at = datetime.fromtimestamp(millis / 1000, UTC)
         now = self._clock.now()
+        at = _moment(shown.get(_LAST_CONNECT), now)
+        if at is None:
+            return False
         await self._registry.write(lambda tx: tx.mark_connected(picture.device.id, at, now))
         return True
 
@@ -118,3 +118,13 @@ class PlatformDoor:
             return Settlement(None, now + _HINT_RECHECK, external_id=found.id)
         age = now - current.not_before if current.not_before is not None else _NEVER_SEEN
         return Settlement(now, now + min(max(age / 10, _NEVER_SEEN), _SLOWEST), external_id=found.id)
+
+
+def _moment(millis: Any, now: datetime) -> datetime | None:
+    """Return the moment of a connect, never later than now; ``None`` for what cannot be one.
+
+    The attribute is the platform's to write, but everybody's who may write attributes.
+    """
+    if not isinstance(millis, int) or isinstance(millis, bool) or millis <= 0:
+        return None
+    return datetime.fromtimestamp(min(millis, int(now.timestamp() * 1000)) / 1000, UTC)

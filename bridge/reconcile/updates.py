@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
+from bridge.errors import SystemFailed
 from bridge.model.records import Wanted
 from bridge.ports.registry import Claim, Picture, Registry, Settlement
 from bridge.ports.runtime import Clock
@@ -46,7 +47,7 @@ class UpdatesDoor:
             await guard()
             await self._updates.delete(name)
             if await self._updates.find(name) is not None:
-                return Settlement(settled_at=None, next_at=self._clock.now(), error="deleted, but there again")
+                raise SystemFailed(f"hawkBit has a target {name} again just after its deletion")
         return Settlement(settled_at=self._clock.now(), next_at=None)
 
     async def _admit(self, picture: Picture, guard: Guard) -> Settlement:
