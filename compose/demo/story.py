@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from contextlib import ExitStack
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, Final
 
 from compose.demo.device import Device, name_of
 from compose.demo.observers import Hawkbit, ThingsBoard, WireGuardFolder, log_in
-from compose.demo.processes import bridge, succeeded, until
+from compose.demo.processes import Bridge, bridge, succeeded, until
 from compose.demo.screen import Screen, Untrue
 from compose.demo.tunnel import Tunnel, tunnel
 
@@ -27,21 +28,26 @@ def tell(screen: Screen, folder: Path, *, with_tunnel: bool = True) -> None:
     :raises Untrue: a line was not true; every process is ended all the same.
     """
     screen.title("iot-bridge: a device's first boot, and its end, on the embedded stack")
-    with tunnel(folder / "wireguard-server", wanted=with_tunnel) as road:
-        variables = road.variables if isinstance(road, Tunnel) else {}
-        with screen.working("starting the bridge"), bridge(folder, variables) as running:
-            screen.phase("The bridge", "iot-bridge serve, a process of its own")
-            screen.true(f"listens at {running.url}; devices pin root SHA-256 {running.root_sha256}")
-            device = Device(f"demo-{secrets.token_hex(3)}", folder / "device", running)
-            succeeded("iot-bridge", "device", "register", device.id, "--data", running.data, cwd=folder)
-            screen.true(f"the operator let {device.id} in: iot-bridge device register {device.id}")
-            systems = Systems(*log_in(running), WireGuardFolder(running))
-            address = _enroll(screen, device)
-            _connect(screen, device, systems, address)
-            _tunnel(screen, device, systems, address, road)
-            _intruder(screen, device)
-            _decommission(screen, device, systems, road, address)
+    with ExitStack() as ending:
+        with screen.working("starting the bridge"):
+            road = ending.enter_context(tunnel(folder / "wireguard-server", wanted=with_tunnel))
+            running = ending.enter_context(bridge(folder, road.variables if isinstance(road, Tunnel) else {}))
+        _first_boot_to_the_end(screen, folder, running, road)
     screen.true("every process that was started has ended")
+
+
+def _first_boot_to_the_end(screen: Screen, folder: Path, running: Bridge, road: Tunnel | str) -> None:
+    screen.phase("The bridge", "iot-bridge serve, a process of its own")
+    screen.true(f"listens at {running.url}; devices pin root SHA-256 {running.root_sha256}")
+    device = Device(f"demo-{secrets.token_hex(3)}", folder / "device", running)
+    succeeded("iot-bridge", "device", "register", device.id, "--data", running.data, cwd=folder)
+    screen.true(f"the operator let {device.id} in: iot-bridge device register {device.id}")
+    systems = Systems(*log_in(running), WireGuardFolder(running))
+    address = _enroll(screen, device)
+    _connect(screen, device, systems, address)
+    _tunnel(screen, device, systems, address, road)
+    _intruder(screen, device)
+    _decommission(screen, device, systems, road, address)
 
 
 @dataclass(frozen=True, slots=True)
