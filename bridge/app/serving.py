@@ -24,7 +24,7 @@ from bridge.app.installation import installed
 from bridge.app.server import HttpServer, listen
 from bridge.config import Mode, Settings, mode_of
 from bridge.config.modes import systems_of
-from bridge.model.records import Installation
+from bridge.model.records import Installation, System
 from bridge.reconcile.service import Hints
 from bridge.routes.api import build_api
 from bridge.store.lock import FolderLock
@@ -107,6 +107,8 @@ async def running(settings: Settings, serving: Serving) -> AsyncIterator[Running
         installation = await installed(
             registry, settings, mode, systems.authority, systems.tunnel_terms, clock, randomness
         )
+        off = frozenset(System) - systems_of(settings, mode)
+        await registry.write(lambda tx: tx.forget_links(off))
         outfit = wiring.Outfit(settings, registry, systems, installation, clock, randomness)
         background = await _start(stack, outfit, embedded, listener)
         started = Running(url, settings, systems, installation, embedded, background)

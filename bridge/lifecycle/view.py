@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from bridge.model.records import Device, DeviceState, Issuance, IssuanceState, Kind, Lease, Link, Window
+from bridge.model.records import Device, DeviceState, Issuance, Kind, Lease, Link, Window
 
 
 class ShownState(StrEnum):
@@ -39,8 +39,8 @@ class DeviceView:
         return ShownState.REENROLLING if taken else ShownState.ACTIVE
 
     def outstanding(self) -> tuple[str, ...]:
-        """Return the systems in which a tombstone is not yet verified as gone."""
-        systems = {link.system.value for link in self.links if link.settled_at is None}
-        if any(i.state is not IssuanceState.REVOKED for i in self.issuances):
-            systems.add("ca")
-        return tuple(sorted(systems))
+        """Return the systems in which a tombstone is not yet verified as gone.
+
+        Systems that are switched off have no link, and hold nothing up.
+        """
+        return tuple(sorted(link.system.value for link in self.links if link.settled_at is None))

@@ -7,7 +7,7 @@ All times are aware UTC. Device ids are matched by their folded spelling.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import IPv4Address
@@ -246,6 +246,13 @@ class Transaction(Protocol):
 
     def free_lease(self, device: DeviceId, free_at: datetime) -> None:
         """End the lease of a tombstoned id whose peer was seen gone; others may have it from ``free_at`` on."""
+        ...
+
+    def forget_links(self, systems: Collection[System]) -> None:
+        """Delete every link to systems that are switched off: nothing is wanted of them, and nobody works on them.
+
+        What was made there is recognised again by its own marks when the system is switched on again.
+        """
         ...
 
     # -- installation and audit --------------------------------------------------------------------------

@@ -1,7 +1,8 @@
-"""Links of systems that were switched on after devices had been enrolled, or retired, without them."""
+"""Links of systems that were switched on after devices had been enrolled, or retired, without them; and off again."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 from bridge.model.records import System
@@ -19,6 +20,8 @@ _ADOPT: Final = Statement.of("""
     """)
 """Due since 1970, that is at once. ``hawkbit`` too: the reconciler finds out whether the device ever connected."""
 
+_FORGET: Final = Statement.of("DELETE FROM link WHERE system = :system")
+
 
 class Adoption(Session):
     """Run once by each start that may migrate."""
@@ -27,3 +30,8 @@ class Adoption(Session):
         """Give every active or retired device a link to each system that is switched on and knows nothing of it."""
         for system in sorted(self._rules.systems - {System.CA}):
             self._hot.run(_ADOPT, {"system": system.value})
+
+    def forget_links(self, systems: Collection[System]) -> None:
+        """Delete every link to systems that are switched off."""
+        for system in sorted(systems):
+            self._hot.run(_FORGET, {"system": system.value})
