@@ -23,6 +23,7 @@ PROGRAMS = {
     "ip": "iproute2",
     "ping": "iputils-ping",
     "openssl": "OpenSSL",
+    "curl": "curl",
     "mvn": "Maven",
 }
 _PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"

@@ -15,6 +15,7 @@ wanted=(
   initdb:postgresql
   faketime:faketime
   openssl:openssl
+  curl:curl
   mvn:maven
   javac:default-jdk-headless
   go:golang-go
