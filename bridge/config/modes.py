@@ -24,8 +24,11 @@ class Mode(StrEnum):
 def mode_of(settings: Settings) -> Mode:
     """Return the mode that the settings mean.
 
-    :raises Misconfigured: variables of outside systems are set, but not enough for any real server.
+    :raises Misconfigured: variables of outside systems are set, but not enough for any real server; or one of a pair
+        is set without the other.
     """
+    if (settings.bridge_tls_cert_file is None) != (settings.bridge_tls_key_file is None):
+        raise Misconfigured("BRIDGE_TLS_CERT_FILE and BRIDGE_TLS_KEY_FILE go together: set both or none")
     touched = sorted(name for name in settings.model_fields_set if name.startswith(_OUTSIDE))
     if not touched:
         return Mode.EMBEDDED
@@ -62,14 +65,13 @@ def _require_complete(settings: Settings) -> None:
             missing.extend(name.upper() for name in names if getattr(settings, name) is None)
 
     need(True, "step_ca_fingerprint", "step_ca_provisioner_name")
-    if settings.step_ca_provisioner_password is None:
-        need(True, "step_ca_provisioner_key_file")
+    if settings.step_ca_provisioner_password is None and settings.step_ca_provisioner_key_file is None:
+        missing.append("STEP_CA_PROVISIONER_PASSWORD or STEP_CA_PROVISIONER_KEY_FILE")
     need(settings.thingsboard_url, "thingsboard_username", "thingsboard_password", "bridge_webhook_secret")
     need(settings.hawkbit_url, "hawkbit_username", "hawkbit_password")
     tunnels = (settings.wg_subnet, settings.wg_server_endpoint, settings.wg_server_public_key)
     need(any(value is not None for value in tunnels), "wg_subnet", "wg_server_endpoint", "wg_server_public_key")
     need(True, "bridge_admission")
-    need(settings.bridge_tls_cert_file, "bridge_tls_key_file")
     if settings.bridge_tls == "on" and settings.bridge_tls_cert_file is None:
         need(True, "bridge_public_host", "step_ca_server_provisioner_name")
     if missing:

@@ -119,10 +119,19 @@ class Settings(BaseSettings):
         """Host names that no device may be called by, in lower case."""
         urls = (self.step_ca_url, self.thingsboard_url, self.hawkbit_url, self.hawkbit_public_url)
         hosts = {urlsplit(url).hostname for url in urls if url}
-        hosts |= {self.bridge_public_host, self.thingsboard_mqtt_host}
+        hosts |= {self.bridge_public_host, self.thingsboard_mqtt_host, self._database_host}
         if self.wg_server_endpoint:
             hosts.add(self.wg_server_endpoint.rpartition(":")[0])
         return frozenset(host.lower() for host in hosts if host)
+
+    @property
+    def _database_host(self) -> str | None:
+        if self.bridge_database_url is None:
+            return None
+        try:
+            return urlsplit(self.bridge_database_url.get_secret_value()).hostname
+        except ValueError:
+            return None  # the store says what is wrong with it
 
 
 def variables() -> tuple[str, ...]:
