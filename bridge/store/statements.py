@@ -92,8 +92,12 @@ INSERT_INTENT: Final = Statement.of("""
 OWN_LEASE: Final = Statement.of("SELECT address, device, public_key FROM lease WHERE device = :device")
 LEASE_AGAIN: Final = Statement.of("""
     UPDATE lease SET device = :device, free_at = NULL, former_device = NULL
-    WHERE former_device = :device AND device IS NULL RETURNING address
+    WHERE address = (SELECT address FROM lease WHERE former_device = :device AND device IS NULL
+                     ORDER BY free_at DESC, address DESC LIMIT 1)
+    AND former_device = :device AND device IS NULL RETURNING address
     """)
+"""The address it gave back last: an id that was forgotten and came again may have left several behind."""
+
 LEASE_NEW: Final = Statement.of("""
     UPDATE lease_pool SET next_address = next_address + 1
     WHERE id = 1 AND next_address <= last_address RETURNING next_address - 1
