@@ -194,7 +194,7 @@ class House:
     def tables(self) -> dict[str, list[dict[str, Any]]]:
         """Return every row of every table, and what the database says of its own soundness."""
         checks = ("integrity_check", "foreign_key_check") if self.store.engine.dialect.name == "sqlite" else ()
-        queries = {name: f"SELECT * FROM {name}" for name in METADATA.tables}  # noqa: S608 - our own names
+        queries = {name: f"SELECT * FROM {name}" for name in METADATA.tables}
         queries |= {name: f"PRAGMA {name}" for name in checks}
         with self.store.engine.connect() as connection:
             found = {name: _rows(connection, query) for name, query in queries.items()}
@@ -222,9 +222,7 @@ async def open_house(plan: Plan, prepared: Prepared) -> AsyncIterator[House]:
             randomness=randomness.octets,
         )
         authority = StepCaAuthority(StepCaClient(http, outside.ca_url), signer, prepared.anchor, host)
-        platform = ThingsBoardPlatform(
-            ThingsBoardClient(http, outside.thingsboard_url, outside.user, outside.password)
-        )
+        platform = ThingsBoardPlatform(ThingsBoardClient(http, outside.thingsboard_url, outside.user, outside.password))
         updates = HawkbitServer(HawkbitClient(http, outside.hawkbit_url, outside.user, outside.password))
         folder = Path(plan.folder, "wireguard")
         database = plan.database if "://" in plan.database else Path(plan.database)

@@ -33,6 +33,7 @@ from tests.crash.plan import DeviceKeys, Outside, Plan
 from thingsboard.standin import EmbeddedThingsBoard
 from wireguard.keys import PrivateKey
 
+_PROJECT: Final = Path(__file__).resolve().parents[2]
 _USER: Final = "bridge@example.com"
 _PASSWORD: Final = "of the stand-ins"
 
@@ -141,9 +142,7 @@ def device_keys(device: str) -> DeviceKeys:
 async def raised(folder: Path, cluster: RealPostgresql | None) -> AsyncIterator[Stage]:
     """Run the outside and the server of victims until left."""
     async with AsyncExitStack() as stack:
-        ca = await stack.enter_async_context(
-            StandInCa(StandInSettings(folder / "ca"), clock=lambda: datetime.now(UTC))
-        )
+        ca = await stack.enter_async_context(StandInCa(StandInSettings(folder / "ca"), clock=lambda: datetime.now(UTC)))
         made = ca.issue_server_certificate()
         certificate, key = folder / "mqtt.crt", folder / "mqtt.key"
         certificate.write_text(made.chain_pem)
@@ -195,6 +194,6 @@ async def _start_server(outside: Path, log: Path) -> asyncio.subprocess.Process:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,
-            cwd=Path(__file__).resolve().parents[2],
+            cwd=_PROJECT,
             env={**os.environ, "PYTHONWARNINGS": "default"},
         )

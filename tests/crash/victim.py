@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bridge.store.rows import micros
-from ca.errors import CaError
 from tests.crash.house import House, Prepared, open_house, prepare
 from tests.crash.plan import Outside, Plan
 from tests.crash.scenarios import SCENARIOS, Seen
@@ -111,21 +110,16 @@ def _serve(prepared: Prepared) -> None:
                     selector.register(descriptor, selectors.EVENT_READ)
 
 
-def main() -> int:
+def main() -> None:
     """Serve until standard input ends."""
     outside = Outside(**json.loads(Path(sys.argv[1]).read_text()))
-    try:
-        prepared = asyncio.run(prepare(outside))
-    except CaError as e:
-        print(e, file=sys.stderr)
-        return 1
+    prepared = asyncio.run(prepare(outside))
     # What was loaded stays shared: a child's collector would touch, and so copy, every page of it.
     gc.collect()
     gc.freeze()
     gc.disable()
     _serve(prepared)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

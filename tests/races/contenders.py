@@ -1,0 +1,110 @@
+"""Devices that all come at the same moment: real keys, real CSRs, connections that are open before anybody speaks."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import httpx
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from wireguard.keys import PrivateKey
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """One device with its keys, and what it sends."""
+
+    name: str
+    key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
+    wg_key: str | None = field(default_factory=lambda: str(PrivateKey.generate().public_key))
+    voucher: str | None = None
+
+    def as_id(self, name: str) -> Contender:
+        """Return the same keys under another id."""
+        return replace(self, name=name)
+
+    @property
+    def path(self) -> str:
+        """Where it asks."""
+        return f"/devices/{self.name}/enroll"
+
+    def body(self) -> dict[str, Any]:
+        """Return a request with a CSR of its own: the same key never makes the same bytes twice."""
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self.name)])
+        csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(self.key, hashes.SHA256())
+        sent = {"csr_pem": csr.public_bytes(Encoding.PEM).decode(), "wg_public_key": self.wg_key}
+        return {name: value for name, value in (sent | {"voucher": self.voucher}).items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back; ``status`` 0 where the connection ended without an answer."""
+
+    status: int
+    content: dict[str, Any]
+
+    @property
+    def code(self) -> str:
+        """The problem's code; empty for an answer that is none."""
+        return str(self.content.get("code", ""))
+
+    @property
+    def address(self) -> str:
+        """The leased VPN address."""
+        return str(self.content["wg"]["address"])
+
+    @property
+    def serial(self) -> int:
+        """Of the certificate that was answered."""
+        return x509.load_pem_x509_certificate(self.content["cert"].encode()).serial_number
+
+
+NO_ANSWER = Answer(0, {})
+
+
+class Crowd:
+    """Sends many requests at once, each on a connection of its own, to one or several servers in turn."""
+
+    def __init__(self, urls: Sequence[str], trust: ssl.SSLContext) -> None:
+        self._urls = tuple(urls)
+        self._trust = trust
+
+    async def rush(self, contenders: Sequence[Contender]) -> list[Answer]:
+        """Return the answers in the order of the contenders: the n-th asks the server n modulo their number."""
+        bodies = [one.body() for one in contenders]
+        urls = [self._urls[number % len(self._urls)] for number in range(len(contenders))]
+        clients = [httpx.AsyncClient(base_url=url, verify=self._trust, trust_env=False, timeout=60) for url in urls]
+        try:
+            await asyncio.gather(*(client.get("/healthz") for client in clients))
+            # Everybody has a connection; now everybody speaks.
+            return await asyncio.gather(
+                *(
+                    self._ask(client, one.path, body)
+                    for client, one, body in zip(clients, contenders, bodies, strict=True)
+                )
+            )
+        finally:
+            await asyncio.gather(*(client.aclose() for client in clients))
+
+    async def ask(self, contender: Contender, server: int = 0) -> Answer:
+        """Ask once."""
+        async with httpx.AsyncClient(
+            base_url=self._urls[server], verify=self._trust, trust_env=False, timeout=60
+        ) as client:
+            return await self._ask(client, contender.path, contender.body())
+
+    @staticmethod
+    async def _ask(client: httpx.AsyncClient, path: str, body: dict[str, Any]) -> Answer:
+        try:
+            answer = await client.post(path, json=body)
+        except httpx.TransportError:
+            return NO_ANSWER
+        return Answer(answer.status_code, answer.json())
