@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import structlog
+
 from bridge.errors import BridgeError, CaBadAnswer, CaRefused, CaUnreachable, SystemFailed
 from bridge.model.facts import SignedLeaf
 from bridge.model.identity import Fingerprint, Pem, Serial
@@ -13,8 +15,10 @@ from bridge.ports.runtime import Clock
 from ca import errors
 from ca.check import Expected, check_leaf
 from ca.client import StepCaClient
-from ca.models import TrustAnchor
+from ca.models import MAX_SERIAL, TrustAnchor
 from ca.token import TokenSigner
+
+_log = structlog.get_logger("bridge.ca")
 
 _CESSATION = 5
 """CRLReason cessationOfOperation (RFC 5280, 5.3.1): for a retired device and for a superseded leaf alike."""
@@ -66,7 +70,8 @@ class StepCaAuthority:
             crl = await self._client.crl(self._anchor.issuing_ca)
             if not crl.is_fresh(self._clock.now()):
                 raise SystemFailed("the CA's CRL is stale; check the CA's clock and its crl settings")
-        return frozenset(Serial(number) for number in crl.serials)
+        # A CA may have revoked serials of others' making that no certificate of ours can have.
+        return frozenset(Serial(number) for number in crl.serials if 0 < number <= MAX_SERIAL)
 
     async def check(self) -> None:
         """Ask the CA for its health."""
@@ -90,14 +95,17 @@ def _blocks(pem: str) -> Iterator[str]:
 
 @contextmanager
 def _signing() -> Iterator[None]:
-    """Turn the CA's errors into those of a signing attempt."""
+    """Turn the CA's errors into those of a signing attempt; what the CA said stands in the log alone."""
     try:
         yield
     except errors.CaUnreachable as e:
+        _log.warning("ca.unreachable", error=str(e), check=e.check, surely_not_sent=e.surely_not_sent)
         raise CaUnreachable(f"{e}; {e.check}", surely_not_sent=e.surely_not_sent) from e
     except errors.CaRefused as e:
+        _log.warning("ca.refused", error=str(e), check=e.check, status=e.status, said=e.upstream)
         raise CaRefused(f"{e}; {e.check}") from e
     except errors.CaError as e:
+        _log.error("ca.bad_answer", error=str(e), check=e.check, failed=getattr(e, "failed", None))
         raise CaBadAnswer(f"{e}; {e.check}") from e
 
 
