@@ -80,6 +80,8 @@ class Picture:
     leaves: tuple[Pem, ...]
     """Every leaf the device ever had."""
     revoking: tuple[Serial, ...]
+    unseen: tuple[Serial, ...]
+    """Those of ``revoking`` whose leaf, if there ever was one, was never seen: attempts of unknown outcome."""
     lease: Lease | None
 
 

@@ -104,11 +104,13 @@ class Reading(Session):
             return None
         found = device_of(row)
         issuances = [issuance_of(one) for one in self._hot.rows(sql.ISSUANCES_OF_DEVICE, {"device": row[0]})]
+        revoking = [one for one in issuances if one.state is IssuanceState.REVOKING]
         return Picture(
             device=found,
             current=next((one for one in issuances if one.state is IssuanceState.CURRENT), None),
             leaves=tuple(one.leaf for one in issuances if one.leaf is not None),
-            revoking=tuple(one.serial for one in issuances if one.state is IssuanceState.REVOKING),
+            revoking=tuple(one.serial for one in revoking),
+            unseen=tuple(one.serial for one in revoking if one.leaf is None),
             lease=None if row[_LEASE] is None else lease_of(row[_LEASE:]),
         )
 

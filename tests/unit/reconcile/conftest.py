@@ -270,7 +270,7 @@ class Kit:
     clock: Callable[[], HandClock] = HandClock
 
     def picture(self, **changes: Any) -> Picture:
-        made = Picture(self.device, issuance("new"), (Pem("old"), Pem("new")), (), self.its_lease)
+        made = Picture(self.device, issuance("new"), (Pem("old"), Pem("new")), (), (), self.its_lease)
         return replace(made, **changes)
 
     def registry(self, picture: Picture | None = None, **changes: Any) -> OnePicture:

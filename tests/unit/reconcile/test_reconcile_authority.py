@@ -88,3 +88,20 @@ async def test_other_serials_on_the_crl_are_nobodys_business(kit: Any) -> None:
     await scene.agree()
     assert scene.registry.written[0] == ("revoked", (kit.serial(1),))
     assert timedelta(0) == (await scene.agree()).settled_at - kit.now
+
+
+async def test_where_the_ca_chooses_serials_an_attempt_of_unknown_outcome_stays_listed(kit: Any) -> None:
+    scene = Scene(kit)
+    scene.registry = kit.registry(revoking=(kit.serial(1), kit.serial(2)), unseen=(kit.serial(2),))
+    scene.door = AuthorityDoor(scene.registry, scene.ca, kit.clock(), serials_are_ours=False)
+    assert await scene.agree() == Settlement(kit.now, None)
+    assert scene.ca.calls == [kit.serial(1), "crl"]
+    assert scene.registry.written[0] == ("revoked", (kit.serial(1),))
+
+
+async def test_with_our_serials_an_attempt_of_unknown_outcome_is_revoked_like_any_other(kit: Any) -> None:
+    scene = Scene(kit)
+    scene.registry = kit.registry(revoking=(kit.serial(2),), unseen=(kit.serial(2),))
+    scene.door = AuthorityDoor(scene.registry, scene.ca, kit.clock())
+    assert await scene.agree() == Settlement(kit.now, None)
+    assert scene.ca.calls == [kit.serial(2), "crl"]
