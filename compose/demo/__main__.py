@@ -11,15 +11,14 @@ from types import FrameType
 
 import httpx
 
+from compose.demo.processes import INTERRUPTS
 from compose.demo.screen import Screen, Untrue
 from compose.demo.story import tell
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def _interrupt_once(_number: int, _frame: FrameType | None) -> None:
     """Unwind, and let no second signal disturb the ending of what was started."""
-    for number in _SIGNALS:
+    for number in INTERRUPTS:
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
@@ -29,7 +28,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="compose.demo", description="A device's first boot, and its end.")
     parser.add_argument("--no-tunnel", action="store_true", help="raise no real tunnel, also where it is possible")
     arguments = parser.parse_args()
-    for number in _SIGNALS:
+    for number in INTERRUPTS:
         signal.signal(number, _interrupt_once)
     screen = Screen()
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from typing import Any, Final
 
 from compose.demo.screen import Untrue
 
+INTERRUPTS: Final = (signal.SIGINT, signal.SIGTERM)
 BIN: Final = Path(sys.executable).parent
 _OURS: Final = ("STEP_CA_", "THINGSBOARD_", "HAWKBIT_", "WG_", "BRIDGE_", "ENROLL_", "DEVICE_", "CERTS_DIR")
 _START_SECONDS: Final = 30.0
@@ -66,17 +68,18 @@ def bridge(folder: Path, variables: Mapping[str, str]) -> Iterator[Bridge]:
     ready, log = folder / "ready.json", folder / "bridge.log"
     command: list[str | Path] = [BIN / "iot-bridge", "serve", "--port", "0"]
     command += ["--data", folder / "bridge", "--ready-file", ready]
-    with log.open("wb") as output:
-        # A session of its own: Ctrl-C at the terminal reaches us, and we end it in order.
-        process = subprocess.Popen(
-            command,
-            env=outside_variables_removed() | dict(variables),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
+    process = None
     try:
+        with log.open("wb") as output, interrupts_held():
+            # A session of its own: Ctrl-C at the terminal reaches us, and we end it in order.
+            process = subprocess.Popen(
+                command,
+                env=outside_variables_removed() | dict(variables),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
         yield _listening(process, ready)
     except Untrue as e:
         raise Untrue(f"{e}\n    {_tail(log)}") from e
@@ -106,20 +109,25 @@ def run(command: str, *arguments: str | Path, variables: Mapping[str, str] | Non
     """
     argv = [BIN / command, *arguments]
     environment = outside_variables_removed() if variables is None else dict(variables)
+    process = None
     try:
-        done = subprocess.run(
-            argv,
-            env=environment,
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_COMMAND_SECONDS,
-            check=False,
-        )
+        with interrupts_held():
+            process = subprocess.Popen(
+                argv,
+                env=environment,
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+        output, errors = process.communicate(timeout=_COMMAND_SECONDS)
     except subprocess.TimeoutExpired as e:
         raise Untrue(f"{_shown(command, arguments)} took more than {_COMMAND_SECONDS:g} s") from e
-    return Ended(done.returncode, done.stdout, done.stderr)
+    finally:
+        _end(process)
+    return Ended(process.returncode, output, errors)
 
 
 def succeeded(command: str, *arguments: str | Path, cwd: Path) -> Ended:
@@ -145,8 +153,22 @@ def until(true: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
         time.sleep(0.05)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is not None:
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Hold interrupts back while a process is being made: only one whose id is known can be ended."""
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda which, _frame: came.append(which)) for number in INTERRUPTS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
+
+
+def _end(process: subprocess.Popen[bytes] | subprocess.Popen[str] | None) -> None:
+    if process is None or process.poll() is not None:
         return
     process.terminate()
     try:
