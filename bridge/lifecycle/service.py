@@ -123,17 +123,22 @@ class Lifecycle:
 
         :raises OrderRefused: the device is not retired.
         """
-        view = await self.show(device)
-        state = view.state(self._clock.now())
-        if state is not ShownState.RETIRED:
-            raise OrderRefused(f"the device {view.device.id} is {state}; only a retired one can be reinstated")
         now = self._clock.now()
 
-        def unit(tx: Transaction) -> bool:
-            return tx.reinstate(device, now) and self._note(tx, now, "device.reinstated", view.device.id, {})
+        def unit(tx: Transaction) -> ShownState | None:
+            view = _view(tx, device, now)
+            if view is None:
+                return None
+            state = view.state(now)
+            if state is ShownState.RETIRED and tx.reinstate(device, now):
+                self._note(tx, now, "device.reinstated", view.device.id, {})
+            return state
 
-        if not await self._registry.write(unit):
-            raise OrderRefused(f"the device {device} changed in the meantime")
+        state = await self._registry.write(unit)
+        if state is None:
+            raise OrderRefused(f"the id {device} is not known")
+        if state is not ShownState.RETIRED:
+            raise OrderRefused(f"the device {device} is {state}; only a retired one can be reinstated")
 
     async def abandon(self, device: DeviceId) -> None:
         """Forget an id that never got a certificate.
@@ -143,7 +148,10 @@ class Lifecycle:
         now = self._clock.now()
 
         def unit(tx: Transaction) -> bool:
-            return tx.abandon(device, now) and self._note(tx, now, "device.abandoned", device, {})
+            known = tx.device(device)
+            if known is None or not tx.abandon(known.id, now):
+                return False
+            return self._note(tx, now, "device.abandoned", known.id, {})
 
         if not await self._registry.write(unit):
             raise OrderRefused(f"the id {device} is unknown or got a certificate: use decommission for the latter")
