@@ -1,17 +1,40 @@
-"""Structured logs: JSON lines on standard error, or readable ones for a terminal. Never a secret, never a body."""
+"""Structured logs: JSON lines on standard error, or readable ones for a terminal. Never a secret, never a body.
+
+A line that cannot be written is lost, and nothing else: a full disk under the log must not cost a device its answer.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import sys
+from typing import TextIO, cast
 
 import structlog
+
+
+class _Forgiving(io.TextIOBase):
+    """Standard error, whose failures end with the line that they hit."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 def configure(*, verbose: bool = False) -> None:
     """Set up structlog for this process."""
     terminal = sys.stderr.isatty()
     renderer = structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
+    stream = cast("TextIO", _Forgiving(sys.stderr))
     level = logging.DEBUG if verbose else logging.INFO
     structlog.configure(
         processors=[
@@ -22,7 +45,7 @@ def configure(*, verbose: bool = False) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+    logging.basicConfig(level=logging.WARNING, stream=stream, format="%(levelname)s %(name)s %(message)s")
