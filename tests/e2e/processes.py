@@ -101,6 +101,10 @@ class Bridge:
         path = self.folder / "bridge.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
     def start(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
         ready = self.folder / "ready.json"
