@@ -10,10 +10,13 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-SUITES = ("architecture", "contract", "crash", "e2e", "property", "unit")
+SUITES = ("architecture", "contract", "crash", "e2e", "property", "races", "unit")
 """Folders below tests/ that must have run at least one test of `make test`."""
 SERVERS = ("ca", "hawkbit", "mosquitto", "postgresql", "wireguard")
 """Folders below tests/contract/ that must have run at least one test against the real server."""
+
+REAL = ("crash", "e2e", "races")
+"""Other folders below tests/ that must have run at least one test on real servers."""
 
 
 def suite_of(classname: str, *, real: bool) -> str:
@@ -42,7 +45,7 @@ def main(reports: list[Path]) -> int:
     for report in reports:
         for suite, good in () if report in missing else outcomes(report):
             (passed if good else failed)[suite] += 1
-    wanted = {*SUITES, *(f"contract/{server} [real]" for server in SERVERS)}
+    wanted = {*SUITES, *(f"contract/{server} [real]" for server in SERVERS), *(f"{suite} [real]" for suite in REAL)}
     empty = sorted(wanted - passed.keys() - failed.keys())
     for suite in sorted(wanted | passed.keys() | failed.keys()):
         print(f"{suite:28} {passed[suite]:5} passed, {failed[suite]} failed")

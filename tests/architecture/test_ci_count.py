@@ -6,8 +6,17 @@ from pathlib import Path
 
 import pytest
 
-SUITES = ("architecture", "contract.ca", "crash", "e2e", "property", "unit.ca")
-REAL = ("contract.ca", "contract.hawkbit", "contract.mosquitto", "contract.postgresql", "contract.wireguard", "e2e")
+SUITES = ("architecture", "contract.ca", "crash", "e2e", "property", "races", "unit.ca")
+REAL = (
+    "contract.ca",
+    "contract.hawkbit",
+    "contract.mosquitto",
+    "contract.postgresql",
+    "contract.wireguard",
+    "crash",
+    "e2e",
+    "races",
+)
 
 
 def report(path: Path, folders: tuple[str, ...], outcome: str = "") -> Path:
