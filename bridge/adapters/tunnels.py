@@ -53,6 +53,8 @@ class SharedFolder:
             wanted = PeerSet(revision, tuple(self._made.values()))
             try:
                 peers_file.write_peers(self._folder, wanted)
+            except errors.RevisionConflictError:
+                raise  # no newer set, but another registry's: an operator has to know
             except errors.StaleRevisionError:
                 return  # another process published a newer set, which holds these peers too
 

@@ -33,7 +33,7 @@ async def installed(
         root_sha256=authority.root_sha256,
         issuing_sha256=(authority.issuing_sha256,),
     )
-    first, last = IPv4Address(0), IPv4Address(0)
+    first, last = IPv4Address(1), IPv4Address(0)  # none at all
     if terms is not None:
         first, last = IPv4Address(terms.pool.first), IPv4Address(terms.pool.last)
 
@@ -41,8 +41,8 @@ async def installed(
         present = tx.installation()
         if present is None:
             tx.install(wanted, first, last, clock.now())
-            return wanted
-        return present
+            present = tx.installation()  # another process may have been faster: its row stays
+        return present or wanted
 
     present = await registry.write(unit)
     _compare(present, wanted)

@@ -24,6 +24,7 @@ from bridge.app.installation import installed
 from bridge.app.server import HttpServer, listen
 from bridge.config import Mode, Settings, mode_of
 from bridge.config.modes import systems_of
+from bridge.errors import Misconfigured
 from bridge.model.records import Installation, System
 from bridge.reconcile.service import Hints
 from bridge.routes.api import build_api
@@ -97,6 +98,8 @@ async def running(settings: Settings, serving: Serving) -> AsyncIterator[Running
         stack.callback(listener.close)
         if settings.bridge_database_url is None:
             stack.enter_context(FolderLock(settings.data))
+        if serving.ready_file is not None:
+            _remove(serving.ready_file)  # of a server that was killed: nothing listens yet
         url = _url(settings, mode, listener)
         embedded = None
         if mode is Mode.EMBEDDED:
@@ -160,7 +163,7 @@ def _certificate_source(outfit: wiring.Outfit, embedded: EmbeddedStack | None) -
 
     async def from_files() -> tls.CertificateFiles:
         files = tls.CertificateFiles(settings.bridge_tls_cert_file or folder, settings.bridge_tls_key_file or folder)
-        files.validity()
+        files.check()
         return files
 
     async def from_embedded() -> tls.CertificateFiles:
@@ -196,14 +199,20 @@ def _url(settings: Settings, mode: Mode, listener: socket.socket) -> str:
 
 def _write_run_file(path: Path, content: dict[str, Any]) -> None:
     beside = path.with_name(path.name + ".new")
-    beside.unlink(missing_ok=True)
-    beside.touch(mode=0o600)
-    beside.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")
-    beside.replace(path)
+    try:
+        beside.unlink(missing_ok=True)
+        beside.touch(mode=0o600)
+        beside.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")
+        beside.replace(path)
+    except OSError as e:
+        raise Misconfigured(f"{path} cannot be written ({e.strerror}); check --ready-file and --data") from e
 
 
 def _remove(path: Path) -> None:
-    path.unlink(missing_ok=True)
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as e:
+        raise Misconfigured(f"{path} cannot be removed ({e.strerror}); check --ready-file and --data") from e
 
 
 def _announce(started: Running) -> None:
