@@ -7,12 +7,12 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import psycopg
 from cryptography import x509
@@ -21,10 +21,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from psycopg import sql
+from sqlalchemy import NullPool, create_engine
 
 from bridge.model.identity import Fingerprint
 from bridge.model.records import Installation, System
 from bridge.store.open import open_registry
+from bridge.store.schema import METADATA
 from ca.standin import StandInCa, StandInSettings
 from compose.real.postgresql import RealPostgresql
 from hawkbit.standin import EmbeddedHawkbit
@@ -43,6 +45,10 @@ class Databases(Protocol):
 
     def fresh(self, folder: Path) -> str:
         """Return a path or a URL."""
+        ...
+
+    def give_back(self, database: str) -> None:
+        """Take one back that nobody needs any more."""
         ...
 
 
@@ -68,26 +74,52 @@ class SqliteFiles:
     def fresh(self, folder: Path) -> str:
         return str(shutil.copyfile(self.template, folder / "registry.sqlite"))
 
+    def give_back(self, database: str) -> None:
+        for path in Path(database).parent.glob("registry.sqlite*"):
+            path.unlink()
+
 
 @dataclass(frozen=True, slots=True)
 class PostgresqlDatabases:
-    """Copies of one database, made by the server."""
+    """Copies of one database, made by the server; used again, with the rows that the first had."""
 
     cluster: RealPostgresql
     template: str
+    rows: Mapping[str, Sequence[Mapping[str, Any]]]
+    free: list[str] = field(default_factory=list)
 
     @classmethod
     async def made(cls, cluster: RealPostgresql, ca: StandInCa) -> PostgresqlDatabases:
         url = cluster.create_database()
         await _install(url, ca)
-        return cls(cluster, url.rpartition("/")[2])
+        return cls(cluster, url.rpartition("/")[2], _all_rows(url))
 
     def fresh(self, folder: Path) -> str:
+        if self.free:
+            return self.free.pop()
         name = f"{self.template}_{folder.name.replace('-', '_')}"
         with psycopg.connect(self.cluster.url().replace("+psycopg", "", 1), autocommit=True) as connection:
             names = (sql.Identifier(name), sql.Identifier(self.template))
             connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*names))
         return self.cluster.url(name)
+
+    def give_back(self, database: str) -> None:
+        engine = create_engine(database, poolclass=NullPool)
+        with engine.begin() as connection:
+            for table in reversed(METADATA.sorted_tables):
+                connection.execute(table.delete())
+            for table in METADATA.sorted_tables:
+                if self.rows[table.name]:
+                    connection.execute(table.insert(), list(self.rows[table.name]))
+        self.free.append(database)
+
+
+def _all_rows(url: str) -> dict[str, list[Mapping[str, Any]]]:
+    with create_engine(url, poolclass=NullPool).connect() as connection:
+        return {
+            table.name: [dict(row._mapping) for row in connection.execute(table.select())]
+            for table in METADATA.sorted_tables
+        }
 
 
 @dataclass(slots=True)

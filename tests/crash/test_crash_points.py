@@ -61,6 +61,7 @@ async def lived(stage: Stage, plan: Plan) -> Point:
     except AssertionError as e:
         e.add_note(f"{where} (see {plan.folder})")
         raise
+    await asyncio.to_thread(stage.databases.give_back, plan.database)
     labels = tuple(boundary.label for boundary in boundaries)
     return Point(labels[-1] if status == DEATH else None, labels)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -77,8 +77,19 @@ class Crowd:
         self._urls = tuple(urls)
         self._trust = trust
 
-    async def rush(self, contenders: Sequence[Contender]) -> list[Answer]:
-        """Return the answers in the order of the contenders: the n-th asks the server n modulo their number."""
+    async def rush(
+        self, contenders: Sequence[Contender], heard: Callable[[Answer], None] = lambda _: None
+    ) -> list[Answer]:
+        """Return the answers in the order of the contenders: the n-th asks the server n modulo their number.
+
+        ``heard`` is told each answer as it comes.
+        """
+
+        async def one(client: httpx.AsyncClient, path: str, body: dict[str, Any]) -> Answer:
+            answer = await self._ask(client, path, body)
+            heard(answer)
+            return answer
+
         bodies = [one.body() for one in contenders]
         urls = [self._urls[number % len(self._urls)] for number in range(len(contenders))]
         clients = [httpx.AsyncClient(base_url=url, verify=self._trust, trust_env=False, timeout=60) for url in urls]
@@ -87,8 +98,8 @@ class Crowd:
             # Everybody has a connection; now everybody speaks.
             return await asyncio.gather(
                 *(
-                    self._ask(client, one.path, body)
-                    for client, one, body in zip(clients, contenders, bodies, strict=True)
+                    one(client, contender.path, body)
+                    for client, contender, body in zip(clients, contenders, bodies, strict=True)
                 )
             )
         finally:
