@@ -111,7 +111,10 @@ def build_parts(outfit: Outfit, enrollment: Enrollment, hints: Hints) -> Parts:
 def _doors(outfit: Outfit) -> Mapping[System, Door]:
     systems, registry, clock = outfit.systems, outfit.registry, outfit.clock
     installation = outfit.installation.id
-    doors: dict[System, Door] = {System.CA: AuthorityDoor(registry, systems.authority.port, clock)}
+    ours = outfit.settings.step_ca_profile == "strict"
+    doors: dict[System, Door] = {
+        System.CA: AuthorityDoor(registry, systems.authority.port, clock, serials_are_ours=ours)
+    }
     if systems.platform is not None:
         doors[System.THINGSBOARD] = PlatformDoor(registry, systems.platform, clock, installation)
     if systems.updates is not None:
@@ -126,9 +129,8 @@ def _answer_terms(settings: Settings, tunnels: TunnelTerms | None) -> AnswerTerm
     mqtt = hawkbit = None
     if settings.thingsboard_url is not None and settings.thingsboard_mqtt_host is not None:
         mqtt = MqttTerms(settings.thingsboard_mqtt_host, settings.thingsboard_mqtt_port)
-    url = settings.hawkbit_public_url or settings.hawkbit_url
-    if url is not None:
-        hawkbit = HawkbitTerms(url, settings.hawkbit_tenant)
+    if settings.hawkbit_url is not None:
+        hawkbit = HawkbitTerms(settings.hawkbit_public_url or settings.hawkbit_url, settings.hawkbit_tenant)
     return AnswerTerms(vpn=_vpn_terms(settings, tunnels), mqtt=mqtt, hawkbit=hawkbit)
 
 

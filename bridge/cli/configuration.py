@@ -16,6 +16,7 @@ from bridge.cli.opening import DataOption, JsonOption, open_desk, settings_for
 from bridge.cli.rendering import console, print_json
 from bridge.config import Mode, Settings, mode_of
 from bridge.errors import BridgeError
+from bridge.ports.tunnels import TunnelServer
 
 _NOT_APPLIED: Final = "nothing applied yet; beside the interface runs: iot-bridge wireguard sync"
 
@@ -82,19 +83,19 @@ async def _systems(settings: Settings) -> list[Finding]:
                     findings.append(Finding(part, fine=True, text="off"))
                 else:
                     findings.append(await _tried(part, lambda check=system.check: _said(check(), "answers us")))  # type: ignore[misc]
-            if systems.tunnels is not None:
-                applied = await systems.tunnels.applied()
-                text = (
-                    f"revision {applied.revision} applied"
-                    if applied
-                    else "nothing applied yet: iot-bridge wireguard sync"
-                )
-                findings.append(Finding("wireguard", fine=True, text=text))
-            else:
+            if systems.tunnels is None:
                 findings.append(Finding("wireguard", fine=True, text="off"))
+            else:
+                tunnels = systems.tunnels
+                findings.append(await _tried("wireguard", lambda: _applied(tunnels)))
     except BridgeError as e:
-        findings.append(Finding("ca", fine=False, text=str(e)))
+        findings.append(Finding("connecting", fine=False, text=str(e)))
     return findings
+
+
+async def _applied(tunnels: TunnelServer) -> str:
+    applied = await tunnels.applied()
+    return f"revision {applied.revision} applied" if applied else _NOT_APPLIED
 
 
 async def _said(work: Awaitable[None], text: str) -> str:

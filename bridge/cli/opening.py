@@ -78,7 +78,15 @@ async def open_desk(data: Path | None) -> AsyncIterator[Desk]:
             migrate=ours,
         )
         stack.push_async_callback(registry.close)
-        yield Desk(Lifecycle(registry, SystemClock(), f"operator:{getpass.getuser()}"), settings, not ours)
+        yield Desk(Lifecycle(registry, SystemClock(), f"operator:{_user()}"), settings, not ours)
+
+
+def _user() -> str:
+    """Return who gives the order; in a container the number may have no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def _lock(stack: AsyncExitStack, folder: Path) -> bool:
