@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -18,7 +19,11 @@ import httpx
 from cryptography import x509
 from typer.testing import CliRunner
 
+from bridge.app.serving import Serving, running
 from bridge.cli import app
+from bridge.cli.exits import code_of
+from bridge.config import load
+from bridge.errors import BridgeError
 
 T = TypeVar("T")
 BIN = Path(sys.executable).parent
@@ -76,6 +81,20 @@ def run(*command: str | Path, variables: Mapping[str, str], cwd: Path, seconds: 
         check=False,
     )
     return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def refused_start(folder: Path, variables: Mapping[str, str]) -> Ended:
+    """Try to start a server in this process, which is quicker; it must refuse, and leave as its command would."""
+
+    async def start() -> None:
+        async with running(load(variables, bridge_data=folder / "data"), Serving(port=0)):
+            pass
+
+    try:
+        asyncio.run(start())
+    except BridgeError as e:
+        return Ended(code_of(e), "", f"{e} {e.advice}")
+    raise AssertionError("the server started")
 
 
 @dataclass

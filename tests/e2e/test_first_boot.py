@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.e2e.processes import BIN, Bridge, Device, Ended, run, wait_for
+from tests.e2e.processes import Bridge, Device, Ended, refused_start, wait_for
 from tests.e2e.referee import HandshakeFailed, accepted_as_client, accepted_as_server
 from tests.e2e.tenants import Tenant, embedded_tenant, signed_by_embedded_ca
 from wireguard.keys import PrivateKey
@@ -38,6 +40,12 @@ def settled(tenant: Tenant, device: Device) -> dict[str, Any]:
         return view
 
     return wait_for(look, 30)
+
+
+def served_issuers(tenant: Tenant, path: str) -> list[x509.Certificate]:
+    with tenant.bridge.client(tenant.root_pem) as http:
+        listed = http.get(path).raise_for_status().json()["crts"]
+    return x509.load_pem_x509_certificates("".join(listed).encode())
 
 
 @pytest.fixture(scope="module")
@@ -224,6 +232,18 @@ def test_an_id_is_one_spelling(tenant: Tenant) -> None:
     assert tenant.eyes.thingsboard.attributes(known.id.lower()) is None
 
 
+def test_a_base_url_may_have_a_path_and_the_issuing_ca_may_be_pinned_too(tenant: Tenant) -> None:
+    device = tenant.device("prefix")
+    device.url += "/api"
+    issuing = served_issuers(tenant, "/api/intermediates")[0]
+
+    boot = device.run(ENROLL_ISSUER_FINGERPRINT=issuing.fingerprint(hashes.SHA256()).hex())
+
+    assert boot.status == 0, boot.errors
+    assert boot.event("issuer")["subject"] == issuing.subject.rfc4514_string()
+    assert boot.event("enrolled")["bridge"] == device.url
+
+
 def test_a_restart_has_the_same_root_and_knows_its_devices(tmp_path_factory: pytest.TempPathFactory) -> None:
     with Bridge(tmp_path_factory.mktemp("bridge")) as bridge:
         tenant = embedded_tenant(bridge, tmp_path_factory.mktemp)
@@ -244,30 +264,27 @@ def test_a_restart_has_the_same_root_and_knows_its_devices(tmp_path_factory: pyt
         assert signed_by_embedded_ca(bridge) == [device.serial]
 
 
-def test_a_data_folder_is_one_installation(tmp_path: Path) -> None:
-    with Bridge(tmp_path) as bridge:
-        serving = ("serve", "--port", "0")
-        busy = bridge.command(*serving)
-        assert busy.status == 2
-        assert "Traceback" not in busy.errors
-    bridge.variables = {"BRIDGE_TENANT": "other"}
+def test_a_data_folder_is_one_installation_and_one_server(embedded: Tenant) -> None:
+    folder = embedded.bridge.folder
 
-    refused = bridge.command(*serving)
+    busy = refused_start(folder, {})
 
-    assert refused.status == 2
-    assert "BRIDGE_TENANT" in refused.errors
-    assert "made for default" in refused.errors
+    assert busy.status == 2
+    assert str(folder) in busy.errors
+    with Bridge(folder.with_name(f"{folder.name}-other")) as bridge:
+        pass
+    other = refused_start(bridge.folder, {"BRIDGE_TENANT": "other"})
+    assert other.status == 2
+    assert "BRIDGE_TENANT: the registry was made for default, this start is for other" in other.errors
 
 
 def test_embedded_and_real_are_never_mixed(tmp_path: Path) -> None:
-    variables = {"THINGSBOARD_URL": "http://127.0.0.1:9", "HAWKBIT_URL": "http://127.0.0.1:9"}
-    command = (BIN / "iot-bridge", "serve", "--port", "0", "--data", tmp_path / "data")
-
-    refused = run(*command, variables=variables, cwd=tmp_path)
+    refused = refused_start(tmp_path, dict.fromkeys(("THINGSBOARD_URL", "HAWKBIT_URL"), "http://127.0.0.1:9"))
 
     assert refused.status == 2
     assert "STEP_CA_URL is missing" in refused.errors
     assert "HAWKBIT_URL" in refused.errors
+    assert "STEP_CA_URL" in refused_start(tmp_path, {"BRIDGE_DATABASE_URL": "postgresql://x/y"}).errors
 
 
 def test_the_root_a_device_stores_is_the_one_it_was_told(boot: Ended, tenant: Tenant, device: Device) -> None:
