@@ -24,6 +24,7 @@ class SharedFolder:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._parsing = asyncio.Lock()
         self._made: dict[Peer, WgPeer] = {}
         """What was published last: from one writing to the next little changes."""
         self._seen: tuple[tuple[int, int, int], Applied] | None = None
@@ -33,18 +34,28 @@ class SharedFolder:
         await asyncio.to_thread(self._write, revision, peers)
 
     async def applied(self) -> Applied | None:
-        """Return the last report; parsed in a thread, and only if it is not the one that was parsed last."""
+        """Return the last report; parsed in a thread, once, however many ask: it lists the whole fleet."""
+        mark = self._mark()
+        if mark is not None and self._seen is not None and self._seen[0] == mark:
+            return self._seen[1]
+        async with self._parsing:
+            mark = self._mark()
+            if mark is None:
+                return None
+            if self._seen is None or self._seen[0] != mark:
+                report = await asyncio.to_thread(self._parse)
+                if report is None:
+                    return None
+                self._seen = (mark, report)
+            return self._seen[1]
+
+    def _mark(self) -> tuple[int, int, int] | None:
+        """Return what changes whenever the report is replaced; ``None`` if there is none."""
         try:
             status = (self._folder / applied_file.APPLIED_FILE).stat()
         except OSError:
             return None
-        mark = (status.st_ino, status.st_mtime_ns, status.st_size)
-        if self._seen is None or self._seen[0] != mark:
-            report = await asyncio.to_thread(self._parse)
-            if report is None:
-                return None
-            self._seen = (mark, report)
-        return self._seen[1]
+        return status.st_ino, status.st_mtime_ns, status.st_size
 
     def _write(self, revision: int, peers: Sequence[Peer]) -> None:
         with _working("publishing peers"):
