@@ -24,10 +24,14 @@ class Fuse:
     """Ends this process with SIGKILL at the boundary of the given number; ``None`` lets it live.
 
     Every boundary that is reached while the fuse is live is written to the journal, at once and past all buffers.
+    Between the end of one effect and the beginning of the next nothing happens that a death could leave behind: unless
+    ``both_sides`` are wanted all the same, the two boundaries count as one.
     """
 
-    def __init__(self, at: int | None, journal: Path, offset: Callable[[], float]) -> None:
+    def __init__(self, at: int | None, journal: Path, offset: Callable[[], float], *, both_sides: bool) -> None:
         self._at = at
+        self._both_sides = both_sides
+        self._after_an_effect = False
         self._offset = offset
         self._journal = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._reached = 0
@@ -40,9 +44,18 @@ class Fuse:
         if not self.live:
             return
         os.write(self._journal, f"{self._offset()}\t{boundary}\n".encode())
+        same_as_the_last = self._after_an_effect and is_beginning(boundary)
+        self._after_an_effect = not is_beginning(boundary)
+        if same_as_the_last and not self._both_sides:
+            return
         if self._reached == self._at:
             os.kill(os.getpid(), signal.SIGKILL)
         self._reached += 1
+
+
+def is_beginning(boundary: str) -> bool:
+    """Tell whether an effect begins here; else one has just ended."""
+    return boundary.startswith("before ")
 
 
 def guarded(name: str, port: Any, fuse: Fuse) -> Any:

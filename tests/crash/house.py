@@ -210,7 +210,7 @@ def _rows(connection: Connection, query: str) -> list[dict[str, Any]]:
 async def open_house(plan: Plan, prepared: Prepared) -> AsyncIterator[House]:
     """Build one process's bridge and take it down again, if it lives so long."""
     outside, clock = prepared.outside, ShiftedClock(plan.offset)
-    fuse = Fuse(plan.die_at, plan.journal, lambda: clock.offset)
+    fuse = Fuse(plan.die_at, plan.journal, lambda: clock.offset, both_sides=plan.both_sides)
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(connect(prepared.trust))
         host, randomness = SystemClock(), SystemRandomness()

@@ -44,6 +44,8 @@ class Plan:
     """The first identity's, and those that the device makes anew."""
     recovering: bool = False
     die_at: int | None = None
+    both_sides: bool = False
+    """Die also where an effect begins and one has just ended: the same state, reached a moment later."""
     offset: float = 0.0
     """Seconds by which the use cases' clock is ahead of the host's when the process starts."""
 

@@ -130,6 +130,8 @@ class Stage:
     thingsboard: EmbeddedThingsBoard
     folder: Path
     databases: Databases
+    both_sides: bool
+    """Where time allows it: a death on both sides of every effect, also where the two are one state."""
     _server: asyncio.subprocess.Process
     _ends: dict[str, asyncio.Future[int]] = field(default_factory=dict)
 
@@ -139,7 +141,7 @@ class Stage:
         folder = self.folder / device
         (folder / "wireguard").mkdir(parents=True, mode=0o700)
         keys = (device_keys(device), device_keys(device))
-        return Plan(scenario, device, self.databases.fresh(folder), str(folder), keys)
+        return Plan(scenario, device, self.databases.fresh(folder), str(folder), keys, both_sides=self.both_sides)
 
     async def run(self, plan: Plan) -> int:
         """Let a process live by the plan; return its exit status, or minus the signal that ended it."""
@@ -205,7 +207,7 @@ async def raised(folder: Path, cluster: RealPostgresql | None) -> AsyncIterator[
         )
         (folder / "outside.json").write_text(json.dumps(asdict(outside)))
         server = await _start_server(folder / "outside.json", folder / "victims.log")
-        stage = Stage(ca, thingsboard, folder / "points", databases, server)
+        stage = Stage(ca, thingsboard, folder / "points", databases, cluster is not None, server)
         hearing = asyncio.create_task(stage.hear())
         try:
             yield stage
