@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import structlog
 
-from bridge.errors import BridgeError, CaBadAnswer, CaRefused, CaUnreachable, SystemFailed
+from bridge.errors import CaBadAnswer, CaRefused, CaUnreachable, SystemFailed
 from bridge.model.facts import SignedLeaf
 from bridge.model.identity import Fingerprint, Pem, Serial
 from bridge.ports.authority import SigningOrder
@@ -95,18 +95,21 @@ def _blocks(pem: str) -> Iterator[str]:
 
 @contextmanager
 def _signing() -> Iterator[None]:
-    """Turn the CA's errors into those of a signing attempt; what the CA said stands in the log alone."""
+    """Turn the CA's errors into those of a signing attempt.
+
+    These reach the device: what the CA said, and what an operator should look at, stands in the log alone.
+    """
     try:
         yield
     except errors.CaUnreachable as e:
         _log.warning("ca.unreachable", error=str(e), check=e.check, surely_not_sent=e.surely_not_sent)
-        raise CaUnreachable(f"{e}; {e.check}", surely_not_sent=e.surely_not_sent) from e
+        raise CaUnreachable("the CA did not answer", surely_not_sent=e.surely_not_sent) from e
     except errors.CaRefused as e:
         _log.warning("ca.refused", error=str(e), check=e.check, status=e.status, said=e.upstream)
-        raise CaRefused(f"{e}; {e.check}") from e
+        raise CaRefused("the CA refused to sign") from e
     except errors.CaError as e:
         _log.error("ca.bad_answer", error=str(e), check=e.check, failed=getattr(e, "failed", None))
-        raise CaBadAnswer(f"{e}; {e.check}") from e
+        raise CaBadAnswer("the CA answered with something that must not be delivered") from e
 
 
 @contextmanager
@@ -116,5 +119,3 @@ def _working(what: str) -> Iterator[None]:
         yield
     except errors.CaError as e:
         raise SystemFailed(f"step-ca, {what}: {e}; {e.check}") from e
-    except BridgeError:
-        raise
