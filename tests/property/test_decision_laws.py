@@ -270,13 +270,13 @@ def refusal_or(answer: Answer, otherwise: str) -> str:
     return answer if isinstance(answer, str) else otherwise
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(requests, any_facts, all_rules)
 def test_every_question_has_the_answer_of_the_table(request: EnrollmentRequest, facts: Facts, rules: Rules) -> None:
     assert told(request, facts, rules) == first(ROWS, Case(request, facts, rules))
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(requests, any_facts, devices, all_rules)
 def test_tombstone_is_always_retired(request: EnrollmentRequest, facts: Facts, device: Device, rules: Rules) -> None:
     grave = replace(facts, device=replace(device, state=DeviceState.TOMBSTONE))
@@ -294,7 +294,7 @@ class Counting:
         return self.inner.admit(candidate)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(requests, any_facts, all_rules, vouchers)
 def test_where_an_earlier_row_decides_the_voucher_changes_nothing(
     request: EnrollmentRequest, facts: Facts, rules: Rules, other: Fingerprint | None
@@ -308,7 +308,7 @@ def test_where_an_earlier_row_decides_the_voucher_changes_nothing(
         assert isinstance(said, str) or said[0] == "begin"
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(requests, any_facts, all_rules)
 def test_no_key_with_a_certificate_gets_another(request: EnrollmentRequest, facts: Facts, rules: Rules) -> None:
     said = told(request, facts, rules)
@@ -316,7 +316,7 @@ def test_no_key_with_a_certificate_gets_another(request: EnrollmentRequest, fact
         assert isinstance(said, str) or said[0] == "answer"
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(requests, any_facts, all_rules)
 def test_generation_rises_by_one_with_a_new_identity_and_never_by_a_renewal(
     request: EnrollmentRequest, facts: Facts, rules: Rules
@@ -330,14 +330,14 @@ def test_generation_rises_by_one_with_a_new_identity_and_never_by_a_renewal(
     assert (said[1] is Kind.FIRST) == (state in {None, DeviceState.REGISTERED})
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(requests, any_facts, all_rules)
 def test_nothing_begins_beside_an_open_attempt(request: EnrollmentRequest, facts: Facts, rules: Rules) -> None:
     if facts.attempt is not None and facts.attempt.is_open(NOW):
         assert told(request, facts, rules)[0] != "begin"
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(requests, any_facts, all_rules)
 def test_no_answer_is_a_certificate_that_is_over(request: EnrollmentRequest, facts: Facts, rules: Rules) -> None:
     said = told(request, facts, rules)

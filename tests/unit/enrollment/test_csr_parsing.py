@@ -250,14 +250,14 @@ def test_rsa_key_whose_exponent_makes_every_check_dear_is_refused(exponent: int)
         parse_csr(pem, ID)
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(st.text(max_size=200))
 def test_no_text_ends_in_anything_but_a_refusal(text: str) -> None:
     with pytest.raises(BadCsr):
         parse_csr(text, ID)
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=300))
 def test_no_octets_end_in_anything_but_a_refusal(octets: bytes) -> None:
     with pytest.raises(BadCsr):
@@ -267,7 +267,7 @@ def test_no_octets_end_in_anything_but_a_refusal(octets: bytes) -> None:
 SOUND = {kind: der_of(GOOD[kind]()) for kind in ("exact san", "other extensions", "rsa-2048", "ed25519")}
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(st.sampled_from(sorted(SOUND)), st.integers(0, 2000), st.integers(1, 255))
 @example("exact san", 0, 1)
 def test_no_changed_octet_makes_another_request_that_is_taken(kind: str, place: int, change: int) -> None:

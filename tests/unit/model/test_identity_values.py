@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.errors import BadDeviceId, BadWireGuardKey
@@ -52,6 +52,7 @@ def test_nonsense_is_no_device_id(text: str) -> None:
     assert text not in str(refused.value) or len(text) < 3
 
 
+@settings(deadline=None)
 @given(st.text(max_size=70))
 def test_device_id_is_safe_wherever_it_is_written(text: str) -> None:
     try:
@@ -73,6 +74,7 @@ def test_device_is_never_named_like_a_server(text: str) -> None:
     assert NamingRule(frozenset({"ca.example.com"})).parse("a-" + text).value == "a-" + text
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=64))
 def test_fingerprint_is_read_as_openssl_and_step_print_it(data: bytes) -> None:
     digest = Fingerprint.of(data)
@@ -91,6 +93,7 @@ def test_fingerprint_itself_is_lower_case() -> None:
         Fingerprint("A" * 64)
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=16, max_size=40))
 def test_serial_is_positive_and_of_one_length(octets: bytes) -> None:
     serial = Serial.from_random(octets)
@@ -99,6 +102,7 @@ def test_serial_is_positive_and_of_one_length(octets: bytes) -> None:
     assert int(str(serial)) == serial.value
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=16, max_size=16), st.binary(min_size=16, max_size=16))
 def test_serials_differ_where_randomness_differs_below_the_top_bit(one: bytes, other: bytes) -> None:
     same = (int.from_bytes(one, "big") ^ int.from_bytes(other, "big")) & ((1 << 127) - 1) == 0
@@ -131,6 +135,7 @@ def test_point_of_low_order_is_no_key_however_it_is_spelled(point: int, top_bit:
         WireGuardKey(base64.b64encode(raw).decode())
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=32, max_size=32))
 def test_key_has_one_spelling(raw: bytes) -> None:
     text = base64.b64encode(raw).decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -105,3 +106,12 @@ async def test_with_our_serials_an_attempt_of_unknown_outcome_is_revoked_like_an
     scene.door = AuthorityDoor(scene.registry, scene.ca, kit.clock())
     assert await scene.agree() == Settlement(kit.now, None)
     assert scene.ca.calls == [kit.serial(2), "crl"]
+
+
+async def test_where_the_ca_chooses_serials_an_attempt_whose_leaf_was_never_seen_stays_listed(kit: Any) -> None:
+    scene = Scene(kit, 1, 2)
+    scene.registry.picture = replace(scene.registry.picture, unseen=(kit.serial(1),))
+    scene.door = AuthorityDoor(scene.registry, scene.ca, kit.clock(), serials_are_ours=False)
+    assert (await scene.agree()).settled_at == kit.now
+    assert scene.ca.calls == [kit.serial(2), "crl"]
+    assert scene.registry.written[0] == ("revoked", (kit.serial(2),))

@@ -6,7 +6,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.model.identity import DeviceId
@@ -118,6 +118,7 @@ async def test_taking_waits_for_something() -> None:
     assert await taking == (DeviceId("a"),)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from(Wanted), st.floats(0, 1, exclude_max=True))
 def test_wait_is_never_none_and_never_too_long(attempts: int, wanted: Wanted, fraction: float) -> None:
     wait = delay(attempts, wanted, fraction)
@@ -125,6 +126,7 @@ def test_wait_is_never_none_and_never_too_long(attempts: int, wanted: Wanted, fr
     assert timedelta(seconds=0.25) <= wait <= longest
 
 
+@settings(deadline=None)
 @given(st.integers(0, 100), st.sampled_from(Wanted))
 def test_wait_grows_with_failures(attempts: int, wanted: Wanted) -> None:
     assert delay(attempts, wanted, 0.9) <= delay(attempts + 1, wanted, 0.9)
