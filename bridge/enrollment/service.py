@@ -26,7 +26,7 @@ from bridge.model.facts import (
 from bridge.model.identity import Serial
 from bridge.model.records import Issuance, Lease
 from bridge.ports.authority import CertificateAuthority, SigningOrder
-from bridge.ports.registry import Entry, Registry, Transaction
+from bridge.ports.registry import Entry, Registry, Transaction, UnknownAttempt
 from bridge.ports.runtime import Clock, Randomness
 
 
@@ -176,7 +176,11 @@ class Enrollment:
 
     def _store(self, tx: Transaction, attempt: NewAttempt, signed: SignedLeaf, request_id: str | None) -> Stored | Lost:
         now = self._clock.now()
-        stored = tx.store_certificate(attempt.serial, signed, now)
+        try:
+            stored = tx.store_certificate(attempt.serial, signed, now)
+        except UnknownAttempt:
+            # Abandoned while the CA signed, and forgotten: not before this serial stood on the CRL.
+            stored = Lost(signed.serial)
         action = "certificate.lost" if isinstance(stored, Lost) else f"certificate.{attempt.kind}"
         detail = {
             "serial": str(signed.serial),

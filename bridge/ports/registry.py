@@ -21,6 +21,10 @@ from bridge.ports.tunnels import Peer
 T = TypeVar("T")
 
 
+class UnknownAttempt(LookupError):
+    """Nothing is recorded of the attempt: never begun, or its id was abandoned and forgotten once it was revoked."""
+
+
 @dataclass(frozen=True, slots=True)
 class Registration:
     """An operator's word that a device may come."""
@@ -122,6 +126,8 @@ class Transaction(Protocol):
         ``wireguard`` now, ``ca`` now if anything is ``revoking``, ``hawkbit`` now if the device was seen connected
         before, else not before its first connect. ``RENEW``: pending; an earlier pending one becomes ``revoking``.
         The key's generation is set. Only links of systems that are switched on are written.
+
+        :raises UnknownAttempt: nothing is recorded of it; nothing was written.
         """
         ...
 

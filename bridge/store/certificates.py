@@ -11,6 +11,7 @@ from sqlalchemy import select
 from bridge.model.facts import Lost, SignedLeaf, Stored
 from bridge.model.identity import Serial
 from bridge.model.records import DeviceState, Issuance, IssuanceState, Kind, Lease, System, Wanted
+from bridge.ports.registry import UnknownAttempt
 from bridge.store import statements as sql
 from bridge.store.drivers import Row
 from bridge.store.rows import ISSUANCE_COLUMNS, issuance_of, lease_of, micros
@@ -43,7 +44,7 @@ class Certificates(Session):
     def store_certificate(self, attempt: Serial, signed: SignedLeaf, now: datetime) -> Stored | Lost:
         """Take the leaf if its attempt is still open at the device's present epoch, else record it as ``revoking``.
 
-        :raises LookupError: no such attempt was ever begun; a leaf cannot have been asked for.
+        :raises UnknownAttempt: no such attempt was ever begun, or its id was abandoned and forgotten.
         """
         found = self._attempt(attempt)
         issuance = found.issuance
@@ -63,7 +64,7 @@ class Certificates(Session):
         if row is None:
             replaced = self._core.scalar(select(ISSUANCE.c.serial).where(ISSUANCE.c.requested == str(serial)))
             if replaced is None:
-                raise LookupError(f"no signing attempt {serial} was recorded")
+                raise UnknownAttempt(f"no signing attempt {serial} was recorded")
             return self._attempt(Serial(int(replaced)))
         return _Attempt.of(row)
 

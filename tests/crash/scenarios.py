@@ -220,6 +220,22 @@ async def abandon(house: House) -> None:
     await house.reconcile(System.CA)
 
 
+async def _forgotten(house: House) -> None:
+    await house.lifecycle().abandon(house.device)
+    await house.reconcile(System.CA)
+    await house.registry.write(lambda tx: tx.sweep_attempts(house.clock.now(), 100))
+    assert await house.store.read(lambda tx: tx.device(house.device)) is None
+
+
+async def abandon_under_way(house: House) -> None:
+    ca: Any = Between(house, before=_forgotten)
+    try:
+        await house.enrollment(ca).enroll(request_of(house, FIRST))
+    except InProgress:
+        return
+    raise AssertionError("the leaf of a forgotten attempt was delivered")
+
+
 # -- device and operator come again ------------------------------------------------------------------------------
 async def first_again(house: House, seen: Seen) -> None:
     await come_back(house, FIRST, seen)
@@ -275,4 +291,5 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "CA is unreachable": Scenario(nothing, with_ca(CaUnreachable, before=_unreachable), first_again),
     "CA falls silent": Scenario(nothing, falls_silent, first_again),
     "abandoned attempt": Scenario(nothing, abandon, abandon_again),
+    "abandoned while the CA signs": Scenario(nothing, abandon_under_way, abandon_again),
 }
