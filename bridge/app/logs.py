@@ -15,26 +15,24 @@ import structlog
 
 
 class _Forgiving(io.TextIOBase):
-    """Standard error, whose failures end with the line that they hit."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    """Standard error, whatever it is at that moment; its failures end with the line that they hit."""
 
     def write(self, text: str) -> int:
-        with contextlib.suppress(OSError):
-            self._stream.write(text)
+        # ValueError: it was closed.
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(text)
         return len(text)
 
     def flush(self) -> None:
-        with contextlib.suppress(OSError):
-            self._stream.flush()
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
 
 
 def configure(*, verbose: bool = False) -> None:
     """Set up structlog for this process."""
     terminal = sys.stderr.isatty()
     renderer = structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
-    stream = cast("TextIO", _Forgiving(sys.stderr))
+    stream = cast("TextIO", _Forgiving())
     level = logging.DEBUG if verbose else logging.INFO
     structlog.configure(
         processors=[
