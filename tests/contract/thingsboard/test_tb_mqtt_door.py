@@ -223,6 +223,13 @@ async def test_renewed_server_certificate_is_shown_to_the_next_handshake(
     assert not live.closed.done()
 
 
+async def hang_up(writer: asyncio.StreamWriter) -> None:
+    """Close and wait until it is closed: a connection left to the garbage collector fails some later test."""
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+
+
 @pytest.mark.parametrize(
     "junk",
     [
@@ -240,9 +247,9 @@ async def test_what_is_not_mqtt_is_closed_without_an_answer(board: EmbeddedThing
     writer.write(junk)
     if len(junk) < 2:
         writer.transport.abort()
-        return
-    assert await asyncio.wait_for(reader.read(), 10) == b""
-    writer.close()
+    else:
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+    await hang_up(writer)
 
 
 async def test_junk_after_connect_ends_that_session_alone(
@@ -271,6 +278,7 @@ async def test_junk_after_connect_ends_that_session_alone(
         writer.write(junk)
         writer.write_eof() if writer.can_write_eof() else writer.close()
         await asyncio.wait_for(reader.read(), 10)
+        await hang_up(writer)
     live.client.subscribe("v1/devices/me/attributes")
     await asyncio.wait_for(live.subscribed, 10)
     assert not live.closed.done()
@@ -285,7 +293,7 @@ async def test_stop_does_not_wait_for_silent_clients(build: Callable[..., Embedd
     await asyncio.wait_for(board.stop(), 5)
     with contextlib.suppress(ConnectionError):
         assert await asyncio.wait_for(reader.read(), 5) == b""
-    writer.close()
+    await hang_up(writer)
 
 
 async def test_an_access_token_is_a_user_name(

@@ -117,7 +117,7 @@ async def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
-        writer.close()
+        writer.transport.abort()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
         made.port = server.sockets[0].getsockname()[1]

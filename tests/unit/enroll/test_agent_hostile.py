@@ -227,7 +227,7 @@ async def test_an_answer_that_never_ends_is_cut_off(pki: Any, tmp_path: Path) ->
         while not stop.is_set() and not writer.is_closing():
             writer.write(b"X-A: b\r\n")
             await asyncio.sleep(0.01)
-        writer.close()
+        writer.transport.abort()
 
     server = await asyncio.start_server(drip, "127.0.0.1", 0, ssl=pki.server_context(tmp_path))
     port = server.sockets[0].getsockname()[1]
