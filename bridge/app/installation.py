@@ -24,7 +24,8 @@ async def installed(
 ) -> Installation:
     """Return the installation, new at the first start.
 
-    :raises Misconfigured: the registry was made for another mode, tenant, root or issuing CA.
+    :raises Misconfigured: the registry was made for another mode, tenant, root or issuing CA, or ``WG_SUBNET`` does
+        not hold every address that was leased.
     """
     wanted = Installation(
         id=randomness.octets(8).hex(),
@@ -46,6 +47,8 @@ async def installed(
 
     present = await registry.write(unit)
     _compare(present, wanted)
+    if terms is not None and not await registry.write(lambda tx: tx.adopt_pool(first, last)):
+        raise Misconfigured(f"WG_SUBNET={terms.subnet} leaves out addresses that are leased; widen it, never move it")
     return present
 
 

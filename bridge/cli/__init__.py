@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from bridge.cli import configuration, devices, orders, server, wireguard
+from bridge.cli import authority, configuration, devices, orders, server, wireguard
 from bridge.cli.exits import exit_code
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 server.add_to(app)
 orders.add_to(app)
 app.add_typer(devices.app, name="device")
+app.add_typer(authority.app, name="ca")
 app.add_typer(configuration.app, name="config")
 app.add_typer(wireguard.app, name="wireguard")
 

@@ -156,6 +156,22 @@ class Lifecycle:
         if not await self._registry.write(unit):
             raise OrderRefused(f"the id {device} is unknown or got a certificate: use decommission for the latter")
 
+    async def trust_issuer(self, issuing: Fingerprint) -> None:
+        """Let the server start with a new issuing CA of the tenant, under the same root.
+
+        :raises OrderRefused: it is trusted already.
+        """
+        now = self._clock.now()
+
+        def unit(tx: Transaction) -> bool:
+            trusted = tx.trust_issuer(issuing, now)
+            if trusted:
+                tx.audit(Entry(now, self._actor, "ca.trusted", None, {"sha256": issuing.hex}))
+            return trusted
+
+        if not await self._registry.write(unit):
+            raise OrderRefused(f"the issuing CA {issuing} is trusted already")
+
     async def show(self, device: DeviceId) -> DeviceView:
         """Return everything about one device.
 

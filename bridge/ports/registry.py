@@ -272,6 +272,14 @@ class Transaction(Protocol):
         """Write the installation row and the address pool, once."""
         ...
 
+    def adopt_pool(self, first: IPv4Address, last: IPv4Address) -> bool:
+        """Make the address pool this one; False, and nothing changed, if an address outside of it was ever leased."""
+        ...
+
+    def trust_issuer(self, issuing: Fingerprint, now: datetime) -> bool:
+        """Trust leaves of one more issuing CA, the newest; False if it was trusted before."""
+        ...
+
     def audit(self, entry: Entry) -> None:
         """Append to the audit trail."""
         ...

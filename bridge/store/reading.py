@@ -7,7 +7,7 @@ from datetime import datetime
 from ipaddress import IPv4Address
 from typing import Any
 
-from sqlalchemy import Select, Table, select
+from sqlalchemy import Select, Table, func, select, update
 
 from bridge.model.identity import DeviceId, Fingerprint
 from bridge.model.records import Device, DeviceState, Installation, Issuance, IssuanceState, Lease, Link, Window
@@ -146,6 +146,28 @@ class Reading(Session):
             self._core.execute(ISSUER.insert(), rows)
         self._core.execute(LEASE_POOL.insert().values(id=1, next_address=int(first), last_address=int(last)))
         self.stirred = True
+
+    def adopt_pool(self, first: IPv4Address, last: IPv4Address) -> bool:
+        """Make the address pool this one; False, and nothing changed, if an address outside of it was ever leased."""
+        low, high = self._core.execute(select(func.min(LEASE.c.address), func.max(LEASE.c.address))).one()
+        if low is not None and (low < int(first) or high > int(last)):
+            return False
+        changed = {"last_address": int(last)}
+        if low is None:
+            changed["next_address"] = int(first)
+        self._core.execute(update(LEASE_POOL).values(changed))
+        return True
+
+    def trust_issuer(self, issuing: Fingerprint, now: datetime) -> bool:
+        """Trust leaves of one more issuing CA, the newest; False if it was trusted before."""
+        known: dict[str, int] = {
+            row[0]: row[1] for row in self._core.execute(select(ISSUER.c.sha256, ISSUER.c.position))
+        }
+        if issuing.hex in known:
+            return False
+        position = max(known.values(), default=0) + 1
+        self._core.execute(ISSUER.insert().values(position=position, sha256=issuing.hex, added_at=micros(now)))
+        return True
 
     def audit(self, entry: Entry) -> None:
         """Append to the audit trail."""

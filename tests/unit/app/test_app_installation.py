@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -46,8 +47,9 @@ async def start(
     root: Fingerprint = ROOT,
     issuer: Fingerprint = ISSUER,
     vpn: bool = True,
+    subnet: str = "10.8.0.0/24",
 ) -> Installation:
-    terms = TunnelTerms(IPv4Network("10.8.0.0/24"), "vpn.example.com:51820", SERVER_KEY) if vpn else None
+    terms = TunnelTerms(IPv4Network(subnet), "vpn.example.com:51820", SERVER_KEY) if vpn else None
     authority: Any = SimpleNamespace(root_sha256=root, issuing_sha256=issuer)
     return await installed(registry, load({"BRIDGE_TENANT": tenant}), mode, authority, terms, CLOCK, DICE)
 
@@ -108,10 +110,46 @@ async def test_process_that_looked_before_another_wrote_takes_the_others_row(reg
     assert await start(slow) == first
 
 
-async def test_without_a_vpn_there_is_no_address_to_lease(registry: RegistryStore) -> None:
+async def lease(registry: RegistryStore, number: int) -> str:
+    """Begin an attempt that wants an address; return the address."""
+    name, key = DeviceId(f"dev-{number}"), Fingerprint.of(str(number).encode())
+    wg_key = WireGuardKey(base64.b64encode(number.to_bytes(31, "big") + b"\x2a").decode())
+    request = EnrollmentRequest(name, Csr(Pem("csr"), key, key, b"", b""), wg_key)
+    attempt = NewAttempt(request, Kind.FIRST, 1, False, Serial((1 << 127) + number), NOW, NOW)
+    await registry.write(lambda tx: tx.begin_attempt(attempt))
+    held = await registry.read(lambda tx: tx.lease(name))
+    assert held is not None
+    return str(held.address)
+
+
+async def test_without_a_vpn_there_is_no_address_to_lease_and_with_one_later_there_is(registry: RegistryStore) -> None:
     await start(registry, vpn=False)
-    key = Fingerprint.of(b"key")
-    request = EnrollmentRequest(DeviceId("dev-1"), Csr(Pem("csr"), key, key, b"", b""), WireGuardKey(SERVER_KEY))
-    attempt = NewAttempt(request, Kind.FIRST, 1, False, Serial(1 << 127), NOW, NOW)
     with pytest.raises(PoolEmpty):
-        await registry.write(lambda tx: tx.begin_attempt(attempt))
+        await lease(registry, 1 << 40)
+    await start(registry, subnet="10.9.0.0/24")
+    assert await lease(registry, 2 << 40) == "10.9.0.2"
+
+
+async def test_subnet_that_was_widened_has_more_addresses(registry: RegistryStore) -> None:
+    await start(registry, subnet="10.8.0.0/30")
+    assert await lease(registry, 1 << 40) == "10.8.0.2"
+    with pytest.raises(PoolEmpty):
+        await lease(registry, 2 << 40)
+    await start(registry, subnet="10.8.0.0/29")
+    assert await lease(registry, 2 << 40) == "10.8.0.3"
+
+
+async def test_subnet_that_leaves_leased_addresses_out_is_refused(registry: RegistryStore) -> None:
+    await start(registry)
+    await lease(registry, 1 << 40)
+    with pytest.raises(Misconfigured, match=r"WG_SUBNET=10\.9\.0\.0/24 leaves out"):
+        await start(registry, subnet="10.9.0.0/24")
+    assert await lease(registry, 2 << 40) == "10.8.0.3"
+
+
+async def test_issuing_ca_that_an_operator_trusts_may_start(registry: RegistryStore) -> None:
+    await start(registry)
+    assert await registry.write(lambda tx: tx.trust_issuer(OTHER, NOW))
+    assert (await start(registry, issuer=OTHER)).issuing_sha256 == (ISSUER, OTHER)
+    assert await start(registry, issuer=ISSUER)
+    assert not await registry.write(lambda tx: tx.trust_issuer(OTHER, NOW))

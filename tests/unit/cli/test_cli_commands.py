@@ -380,3 +380,10 @@ def test_command_itself_ends_with_its_code(data: Path) -> None:
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.startswith("iot-bridge: ")
+
+
+def test_new_issuing_ca_is_trusted_once(run: Run) -> None:
+    digest = "ab" * 32
+    assert run("ca", "trust", digest.upper(), "--json").exit_code == 0
+    assert run("ca", "trust", digest).exit_code == 1
+    assert run("ca", "trust", "ab").exit_code == 2
