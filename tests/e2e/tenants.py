@@ -67,6 +67,8 @@ class Tenant:
 
     def applied(self) -> dict[str, str]:
         """Peers on the interface as reported: address to public key."""
+        if not (self.tunnels / "applied.json").exists():
+            return {}  # the sync has not looked yet
         peers = self.tunnel_file("applied.json")["peers"]
         return {network: peer["public_key"] for peer in peers for network in peer["allowed_ips"]}
 
