@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import pytest
+import structlog
 
 _COUNT: Final = "count: "
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_were() -> Iterator[None]:
+    """A server that ran in this process leaves its logging behind: the next test must not inherit it."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

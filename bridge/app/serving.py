@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -32,6 +32,9 @@ from bridge.store.lock import FolderLock
 from bridge.store.open import RegistryStore, open_registry
 
 _log = structlog.get_logger("bridge")
+
+_CANCEL_AGAIN: Final = 10.0
+"""Seconds after which a task is told again to end; longer than any lets its work in hand finish."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +184,10 @@ def _certificate_source(outfit: wiring.Outfit, embedded: EmbeddedStack | None) -
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:
-    """End a task; one that failed before has been heard already."""
-    task.cancel()
-    await asyncio.wait({task})
+    """End a task, told again if it has not heard; one that failed before has been heard already."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=_CANCEL_AGAIN)
 
 
 async def _end(server: HttpServer, serving: asyncio.Task[None]) -> None:

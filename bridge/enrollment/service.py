@@ -133,7 +133,8 @@ class Enrollment:
         if done is None:
             raise busy
         try:
-            await asyncio.wait_for(done.wait(), min(left, self._terms.patience.total_seconds()))
+            async with asyncio.timeout(min(left, self._terms.patience.total_seconds())):
+                await done.wait()
         except TimeoutError as e:
             raise busy from e
 

@@ -7,6 +7,7 @@ any client's total time-out, so no call of a lost claim can land after another h
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -111,10 +112,10 @@ class Worker:
     async def _sleep(self, seconds: float) -> None:
         if seconds <= 0:
             return
-        try:
-            await asyncio.wait_for(self._wake.wait(), seconds)
-        except TimeoutError:
-            return
+        # Not wait_for: before Python 3.12 it can swallow a cancellation that comes together with the event.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
 
     async def _claim(self, limit: int) -> tuple[Claim, ...]:
         now = self._clock.now()
