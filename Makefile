@@ -6,8 +6,8 @@ SHELL := /bin/bash
 .PHONY: help demo run test test-real real lint format bench lock clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-# Some tests wait for processes: one worker more than there are cores.
-WORKERS ?= $(shell expr $$(nproc) + 1)
+# Many tests wait for processes and sockets: two workers more than there are cores.
+WORKERS ?= $(shell expr $$(nproc) + 2)
 REAL_WORKERS ?= 2
 DATA ?= $(if $(XDG_DATA_HOME),$(XDG_DATA_HOME),$(HOME)/.local/share)/iot-bridge
 PYTEST_ARGS ?=
