@@ -68,7 +68,8 @@ async def embedded_stack(
     :param bridge_url: where connect events are posted to, such as ``https://localhost:8443``.
     """
     folder = private_folder(settings.data / "embedded")
-    secret = _remembered(folder / "webhook.secret")
+    given = settings.bridge_webhook_secret
+    secret = given.get_secret_value() if given is not None else _remembered(folder / "webhook.secret")
     password = _remembered(folder / "operator.secret")
     ports = RememberedPorts(folder / "ports.json")
     async with contextlib.AsyncExitStack() as stack:
@@ -119,7 +120,7 @@ def _named(
         "hawkbit_username": _USER,
         "hawkbit_password": SecretStr(password),
         "hawkbit_public_url": hawkbit.url,
-        "bridge_webhook_secret": settings.bridge_webhook_secret or SecretStr(secret),
+        "bridge_webhook_secret": SecretStr(secret),
         "bridge_admission": settings.bridge_admission or "registered",
         "bridge_public_host": settings.bridge_public_host or "localhost",
     }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from ipaddress import IPv4Address
 from typing import NamedTuple, Protocol
 
@@ -22,12 +23,25 @@ class Peer(NamedTuple):
     """The IPv4 address as a number."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Applied:
     """What the process at the interface last reported of it."""
 
     revision: int
     peers: frozenset[tuple[WireGuardKey, IPv4Address]]
+
+    @cached_property
+    def holders(self) -> Mapping[IPv4Address, frozenset[WireGuardKey]]:
+        """The keys at each address; indexed once a report, for every link asks and the report lists the whole fleet."""
+        found: dict[IPv4Address, set[WireGuardKey]] = {}
+        for key, address in self.peers:
+            found.setdefault(address, set()).add(key)
+        return {address: frozenset(keys) for address, keys in found.items()}
+
+    @cached_property
+    def keys(self) -> frozenset[WireGuardKey]:
+        """The keys of all peers."""
+        return frozenset(key for key, _ in self.peers)
 
 
 class TunnelServer(Protocol):

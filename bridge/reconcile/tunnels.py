@@ -116,8 +116,7 @@ def _asked(claim: Claim) -> int | None:
 def _carries(applied: Applied | None, lease: Lease) -> bool:
     if applied is None or lease.wg_key is None:
         return False
-    holders = {key for key, address in applied.peers if address == lease.address}
-    return holders == {lease.wg_key}
+    return applied.holders.get(lease.address) == frozenset((lease.wg_key,))
 
 
 def _reached(applied: Applied | None, asked: int) -> bool:
@@ -125,4 +124,4 @@ def _reached(applied: Applied | None, asked: int) -> bool:
 
 
 def _mentions(applied: Applied | None, lease: Lease) -> bool:
-    return applied is None or any(key == lease.wg_key or address == lease.address for key, address in applied.peers)
+    return applied is None or lease.address in applied.holders or lease.wg_key in applied.keys
