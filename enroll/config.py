@@ -9,6 +9,7 @@ Not responsible for reading certificates or keys, and free of slow imports: a ty
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -16,13 +17,17 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from enroll.errors import ConfigurationError
-from enroll.names import BridgeUrl, DeviceId, Fingerprint
+from enroll.names import BridgeUrl, DeviceId, Fingerprint, Network, parse_network
 
 DEFAULT_FOLDER: Final = "/certs"
 DEFAULT_BUDGET: Final = 90.0
+DEFAULT_RUN_DIR: Final = "/run/iot-enroll"
+DEFAULT_NETWORKD_DIR: Final = "/etc/systemd/network"
 _MAX_SECONDS: Final = 86_400.0
 _MAX_LABEL: Final = 128
 _MAX_SECRET_FILE: Final = 4096
+_MAX_PINS: Final = 8
+_INTERFACE: Final = re.compile(r"[A-Za-z0-9_=+.-]{1,15}", re.ASCII)
 
 VARIABLES: Final[Mapping[str, str]] = {
     "BRIDGE_API_URL": "where the bridge answers, https://host[:port][/prefix]; needed",
@@ -30,15 +35,28 @@ VARIABLES: Final[Mapping[str, str]] = {
     "DEVICE_NAME": "label for people",
     "DEVICE_TYPE": "label, e.g. the board",
     "CERTS_DIR": f"folder for keys, certificates and the flag (default {DEFAULT_FOLDER})",
-    "STEP_CA_FINGERPRINT": "SHA-256 of the tenant's root certificate, hex; needed",
+    "STEP_CA_FINGERPRINT": "SHA-256 of the tenant's root certificate, hex; several during a CA rotation; needed",
     "ENROLL_ROOT_FINGERPRINT": "the same under another name",
-    "ENROLL_ISSUER_FINGERPRINT": "second pin: SHA-256 of the tenant's issuing CA",
+    "ENROLL_ISSUER_FINGERPRINT": "second pin: SHA-256 of the tenant's issuing CA, or several",
     "ENROLL_VOUCHER": "one-time code, where the operator wants one",
     "ENROLL_VOUCHER_FILE": "file that holds the voucher",
-    "ENROLL_BUDGET": f"seconds one run may take (default {DEFAULT_BUDGET:g})",
+    "ENROLL_BUDGET": f"seconds one run may take, 0 for no end (default {DEFAULT_BUDGET:g})",
     "ENROLL_START_SPREAD": "wait a random part of so many seconds before a first enrollment (default 0)",
     "ENROLL_TLS_TRUST": "pinned (default): only the pinned root; system: the system's authorities for servers",
-    "ENROLL_TUNNEL": "auto (default), wg-quick or none",
+    "ENROLL_SET_CLOCK": "1: set the system's clock, where it is wrong, to the time the bridge proved (default 0)",
+    "ENROLL_KEY": "where the device key lives: file (default), tpm, pkcs11",
+    "ENROLL_PKCS11_MODULE": "with ENROLL_KEY=pkcs11: the token's library, a path",
+    "ENROLL_PKCS11_TOKEN": "with ENROLL_KEY=pkcs11: the token's label",
+    "ENROLL_PKCS11_PIN_FILE": "with ENROLL_KEY=pkcs11: file that holds the PIN",
+    "ENROLL_INVENTORY": "on (default): tell the bridge board, system and addresses; off: tell nothing",
+    "ENROLL_TELEMETRY": "on: publish one message with versions after connecting (default off)",
+    "ENROLL_TUNNEL": "auto (default), wg-quick, systemd-networkd or none",
+    "ENROLL_WG_INTERFACE": "name of the VPN interface (default wg0)",
+    "ENROLL_ALLOWED_IPS": "networks that the tunnel may carry beyond what the agent allows by itself",
+    "ENROLL_NETWORKD_DIR": f"with systemd-networkd: folder of its files (default {DEFAULT_NETWORKD_DIR})",
+    "ENROLL_RAUC_CONFIG": "write rauc-hawkbit-updater's configuration to this file",
+    "ENROLL_SWUPDATE_CONFIG": "write swupdate's suricatta configuration to this file",
+    "ENROLL_RUN_DIR": f"folder in RAM for the last outcome, shown by status (default {DEFAULT_RUN_DIR}, if it is there)",
 }
 """Every variable the agent reads, with its meaning; the help text is made of it."""
 
@@ -54,6 +72,9 @@ FLAGS: Final[Mapping[str, str]] = {
     "--budget": "ENROLL_BUDGET",
     "--start-spread": "ENROLL_START_SPREAD",
     "--tls-trust": "ENROLL_TLS_TRUST",
+    "--key": "ENROLL_KEY",
+    "--inventory": "ENROLL_INVENTORY",
+    "--telemetry": "ENROLL_TELEMETRY",
     "--tunnel": "ENROLL_TUNNEL",
 }
 """Flag to variable. The voucher itself has no flag: argument lists are readable by every user."""
@@ -73,7 +94,16 @@ class TunnelMode(StrEnum):
 
     AUTO = "auto"
     WG_QUICK = "wg-quick"
+    NETWORKD = "systemd-networkd"
     NONE = "none"
+
+
+class KeyKind(StrEnum):
+    """Where the device's private key is made and stays."""
+
+    FILE = "file"
+    TPM = "tpm"
+    PKCS11 = "pkcs11"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,20 +113,42 @@ class Settings:
     bridge: BridgeUrl
     device_id: DeviceId
     folder: Path
-    root_pin: Fingerprint
-    issuer_pin: Fingerprint | None = None
+    root_pins: tuple[Fingerprint, ...]
+    issuer_pins: tuple[Fingerprint, ...] = ()
     device_name: str | None = None
     device_type: str | None = None
     voucher: str | None = field(default=None, repr=False)
     budget: float = DEFAULT_BUDGET
+    """``math.inf`` for a run without end."""
     start_spread: float = 0.0
     tls_trust: TlsTrust = TlsTrust.PINNED
+    set_clock: bool = False
+    key: KeyKind = KeyKind.FILE
+    pkcs11_module: Path | None = None
+    pkcs11_token: str | None = None
+    pkcs11_pin_file: Path | None = None
+    inventory: bool = True
+    telemetry: bool = False
     tunnel: TunnelMode = TunnelMode.AUTO
+    interface: str = "wg0"
+    allowed_networks: tuple[Network, ...] = ()
+    networkd_dir: Path = Path(DEFAULT_NETWORKD_DIR)
+    rauc_config: Path | None = None
+    swupdate_config: Path | None = None
+    run_dir: Path | None = None
 
 
 def folder_from(environment: Mapping[str, str]) -> Path:
     """Return the folder of keys and certificates; all that ``status`` needs."""
     return Path(environment.get("CERTS_DIR") or DEFAULT_FOLDER)
+
+
+def run_dir_from(environment: Mapping[str, str]) -> Path | None:
+    """Return the folder for what is shown and never decided upon; ``None`` if there is none."""
+    named = environment.get("ENROLL_RUN_DIR")
+    if named:
+        return Path(named)
+    return Path(DEFAULT_RUN_DIR) if Path(DEFAULT_RUN_DIR).is_dir() else None
 
 
 def load(environment: Mapping[str, str]) -> Settings:
@@ -105,20 +157,33 @@ def load(environment: Mapping[str, str]) -> Settings:
     :raises ConfigurationError: a variable is missing or makes no sense; it is named.
     """
     env = {name: value for name, value in environment.items() if name in VARIABLES and value.strip()}
-    issuer_pin = env.get("ENROLL_ISSUER_FINGERPRINT")
+    key = _choice(env, "ENROLL_KEY", KeyKind.FILE)
     return Settings(
         bridge=_parsed(env, "BRIDGE_API_URL", BridgeUrl.parse),
         device_id=_parsed(env, "DEVICE_ID", DeviceId),
         folder=folder_from(env),
-        root_pin=_root_pin(env),
-        issuer_pin=_parsed(env, "ENROLL_ISSUER_FINGERPRINT", Fingerprint.parse) if issuer_pin else None,
+        root_pins=_root_pins(env),
+        issuer_pins=_pins(env, "ENROLL_ISSUER_FINGERPRINT") if "ENROLL_ISSUER_FINGERPRINT" in env else (),
         device_name=_label(env, "DEVICE_NAME"),
         device_type=_label(env, "DEVICE_TYPE"),
         voucher=_voucher(env),
-        budget=_seconds(env, "ENROLL_BUDGET", DEFAULT_BUDGET, least=1.0),
+        budget=_seconds(env, "ENROLL_BUDGET", DEFAULT_BUDGET, least=0.0) or math.inf,
         start_spread=_seconds(env, "ENROLL_START_SPREAD", 0.0, least=0.0),
         tls_trust=_choice(env, "ENROLL_TLS_TRUST", TlsTrust.PINNED),
+        set_clock=_switch(env, "ENROLL_SET_CLOCK", default=False),
+        key=key,
+        pkcs11_module=_path(env, "ENROLL_PKCS11_MODULE", needed=key is KeyKind.PKCS11),
+        pkcs11_token=_label(env, "ENROLL_PKCS11_TOKEN", needed=key is KeyKind.PKCS11),
+        pkcs11_pin_file=_path(env, "ENROLL_PKCS11_PIN_FILE", needed=key is KeyKind.PKCS11),
+        inventory=_switch(env, "ENROLL_INVENTORY", default=True),
+        telemetry=_switch(env, "ENROLL_TELEMETRY", default=False),
         tunnel=_choice(env, "ENROLL_TUNNEL", TunnelMode.AUTO),
+        interface=_interface(env),
+        allowed_networks=_networks(env, "ENROLL_ALLOWED_IPS"),
+        networkd_dir=_path(env, "ENROLL_NETWORKD_DIR") or Path(DEFAULT_NETWORKD_DIR),
+        rauc_config=_path(env, "ENROLL_RAUC_CONFIG"),
+        swupdate_config=_path(env, "ENROLL_SWUPDATE_CONFIG"),
+        run_dir=run_dir_from(env),
     )
 
 
@@ -132,23 +197,77 @@ def _parsed(env: Mapping[str, str], name: str, parse: Callable[[str], _T]) -> _T
         raise ConfigurationError(name, str(e)) from e
 
 
-def _root_pin(env: Mapping[str, str]) -> Fingerprint:
+def _listed(text: str) -> list[str]:
+    return [part for part in re.split(r"[,\s]+", text) if part]
+
+
+def _pins(env: Mapping[str, str], name: str) -> tuple[Fingerprint, ...]:
+    def parse(text: str) -> tuple[Fingerprint, ...]:
+        found = tuple(dict.fromkeys(Fingerprint.parse(part) for part in _listed(text)))
+        if not 1 <= len(found) <= _MAX_PINS:
+            raise ValueError(f"holds {len(found)} fingerprints; 1 to {_MAX_PINS} are expected")
+        return found
+
+    return _parsed(env, name, parse)
+
+
+def _root_pins(env: Mapping[str, str]) -> tuple[Fingerprint, ...]:
     alias = "ENROLL_ROOT_FINGERPRINT"
     if alias not in env:
-        return _parsed(env, "STEP_CA_FINGERPRINT", Fingerprint.parse)
-    pin = _parsed(env, alias, Fingerprint.parse)
-    if "STEP_CA_FINGERPRINT" in env and _parsed(env, "STEP_CA_FINGERPRINT", Fingerprint.parse) != pin:
+        return _pins(env, "STEP_CA_FINGERPRINT")
+    pins = _pins(env, alias)
+    if "STEP_CA_FINGERPRINT" in env and set(_pins(env, "STEP_CA_FINGERPRINT")) != set(pins):
         raise ConfigurationError(alias, "differs from STEP_CA_FINGERPRINT; set one of them")
-    return pin
+    return pins
 
 
-def _label(env: Mapping[str, str], name: str) -> str | None:
+def _label(env: Mapping[str, str], name: str, *, needed: bool = False) -> str | None:
     text = env.get(name)
     if text is None:
-        return None
+        return _missing(name) if needed else None
     if len(text) > _MAX_LABEL or not text.isprintable():
         raise ConfigurationError(name, f"must be at most {_MAX_LABEL} printable characters")
     return text
+
+
+def _path(env: Mapping[str, str], name: str, *, needed: bool = False) -> Path | None:
+    text = env.get(name)
+    if text is None:
+        return _missing(name) if needed else None
+    path = Path(text)
+    if not path.is_absolute() or not text.isprintable():
+        raise ConfigurationError(name, f"{text!r} is no absolute path")
+    return path
+
+
+def _missing(name: str) -> None:
+    raise ConfigurationError(name, f"is not set; it is {VARIABLES[name]}")
+
+
+def _interface(env: Mapping[str, str]) -> str:
+    name = env.get("ENROLL_WG_INTERFACE", "wg0")
+    if not _INTERFACE.fullmatch(name) or name in {".", ".."}:
+        raise ConfigurationError("ENROLL_WG_INTERFACE", f"{name!r} is no name of an interface that wg-quick takes")
+    return name
+
+
+def _networks(env: Mapping[str, str], name: str) -> tuple[Network, ...]:
+    if name not in env:
+        return ()
+    return _parsed(env, name, lambda text: tuple(parse_network(part) for part in _listed(text)))
+
+
+_ON: Final = frozenset({"1", "on", "true", "yes"})
+_OFF: Final = frozenset({"0", "off", "false", "no"})
+
+
+def _switch(env: Mapping[str, str], name: str, *, default: bool) -> bool:
+    text = env.get(name, "").strip().lower()
+    if not text:
+        return default
+    if text not in _ON | _OFF:
+        raise ConfigurationError(name, f"{text!r} is neither on nor off")
+    return text in _ON
 
 
 def _voucher(env: Mapping[str, str]) -> str | None:

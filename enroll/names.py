@@ -12,9 +12,10 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 MAX_PORT: Final = 65535
 _MAX_HOST: Final = 253
 
@@ -153,3 +154,13 @@ def is_host(text: str) -> bool:
     if is_ip(text):
         return "%" not in text
     return len(text) <= _MAX_HOST and _HOST.fullmatch(text) is not None
+
+
+def parse_network(text: str) -> Network:
+    """Return the network, such as ``10.8.0.0/16``; bits beyond the prefix must be zero.
+
+    :raises ValueError: it is none.
+    """
+    if "%" in text:
+        raise ValueError(f"{text!r}: a network has no zone")
+    return ipaddress.ip_network(text)
