@@ -9,11 +9,14 @@ Not responsible for transport, for cryptography, or for deciding anything.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
+
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 MAX_BODY: Final = 32 * 1024
 """Largest request body the bridge reads, in bytes."""
@@ -32,6 +35,12 @@ WEBHOOK_SECRET_HEADER: Final = "X-Bridge-Webhook-Secret"  # noqa: S105 - a heade
 
 PROOF_TYPE: Final = "iot-enroll+jws"
 """``typ`` of a proof's JWS header."""
+
+PROOF_ALGORITHMS: Final = ("ES256", "ES384", "EdDSA", "PS256")
+"""``alg`` of a proof's JWS header: for keys on P-256, on P-384, of Ed25519, and of RSA (RFC 7518, RFC 8037)."""
+
+MAX_PROOF: Final = 4096
+"""Longest proof the bridge reads, in characters; one by an RSA key of 8192 bits has half of them."""
 
 PRIVATE_KEY_PLACEHOLDER: Final = "<REPLACE_WITH_DEVICE_PRIVATE_KEY>"
 """What stands for the private key in the old dialect's ``wireguard_config``."""
@@ -78,6 +87,13 @@ class CertificateState(StrEnum):
     PENDING = "pending"
 
 
+class Act(StrEnum):
+    """``act`` of a proof: what it is made for."""
+
+    RENEW = "renew"
+    ACTIVATE = "activate"
+
+
 class WireError(ValueError):
     """A message that does not have the agreed shape. The text names the field."""
 
@@ -114,6 +130,61 @@ def _section(data: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
     if not isinstance(value, Mapping):
         raise WireError(f"field {name!r} is neither null nor an object")
     return value
+
+
+def _digest(data: Mapping[str, Any], name: str) -> str:
+    value = _text(data, name)
+    if not _DIGEST.fullmatch(value):
+        raise WireError(f"field {name!r} is not a SHA-256 digest in lower-case hex")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class ProofClaims:
+    """What a device signs with the key of a certificate of its own, in a compact JWS of type :data:`PROOF_TYPE`.
+
+    It names the leaf, so it is dead as soon as the registry has moved on: no clock, no nonce.
+    """
+
+    aud: str
+    """SHA-256 of the DER of a root that the bridge serves; like every digest here 64 lower-case hex digits."""
+    act: Act
+    device_id: str
+    csr_sha256: str | None
+    """SHA-256 of the DER of the CSR in the same request; ``None`` to activate, and only then."""
+    wg_public_key: str | None
+    """``wg_public_key`` of the same request; ``None`` where it has none."""
+    leaf: str
+    """SHA-256 of the DER of the leaf whose key signs: the current one to renew, the pending one to activate."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the claims as the JSON object to sign; every field is there, also where it is null."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    @classmethod
+    def from_json(cls, data: object) -> ProofClaims:
+        """Parse claims: exactly these fields, for one that a reader does not know might restrict the proof.
+
+        :raises WireError: a field is missing, of the wrong kind, unknown, or not for this act.
+        """
+        if not isinstance(data, Mapping):
+            raise WireError("the claims are not a JSON object")
+        if set(data) != set(cls.__slots__):
+            raise WireError("the claims do not have exactly the agreed fields")
+        try:
+            act = Act(_text(data, "act"))
+        except ValueError as e:
+            raise WireError("field 'act' names no act of a proof") from e
+        if (data["csr_sha256"] is None) != (act is Act.ACTIVATE):
+            raise WireError("field 'csr_sha256' is null to activate, and only then")
+        return cls(
+            aud=_digest(data, "aud"),
+            act=act,
+            device_id=_text(data, "device_id"),
+            csr_sha256=None if data["csr_sha256"] is None else _digest(data, "csr_sha256"),
+            wg_public_key=None if data["wg_public_key"] is None else _text(data, "wg_public_key"),
+            leaf=_digest(data, "leaf"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
