@@ -7,28 +7,42 @@ bytes, so a lost CSR is made again without harm.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import NameOID
 
+from enroll.keys import spki
 
-def build(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey, device_id: str) -> bytes:
-    """Return a PKCS#10 request in PEM, signed by the key."""
+if TYPE_CHECKING:
+    from enroll.keys.provider import PrivateKey
+
+
+def build(key: PrivateKey, device_id: str) -> bytes:
+    """Return a PKCS#10 request in PEM, signed by the key with the digest that its kind goes with.
+
+    :raises StorageError: the key is in hardware that does not answer.
+    """
     builder = (
         x509.CertificateSigningRequestBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, device_id)]))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(device_id)]), critical=False)
     )
-    algorithm = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
-    return builder.sign(key, algorithm).public_bytes(serialization.Encoding.PEM)
+    return builder.sign(key, _digest(key)).public_bytes(serialization.Encoding.PEM)
 
 
-def fits(
-    pem: bytes,
-    key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey,
-    device_id: str,
-) -> bool:
+def _digest(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384 | None:
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        return None
+    if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP384R1):
+        return hashes.SHA384()
+    return hashes.SHA256()
+
+
+def fits(pem: bytes, key: PrivateKey, device_id: str) -> bool:
     """Return whether a stored request is whole, carries this key and names this device alone."""
     try:
         request = x509.load_pem_x509_csr(pem)
@@ -36,9 +50,10 @@ def fits(
         names = [attribute.value for attribute in request.subject]
         return (
             request.is_signature_valid
-            and request.public_key() == key.public_key()
+            # Public keys are compared by their digest: before cryptography 40 they have no equality.
+            and spki.sha256(request.public_key()) == spki.sha256(key.public_key())
             and names == [device_id]
             and list(san) == [x509.DNSName(device_id)]
         )
-    except (ValueError, x509.ExtensionNotFound):
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, UnsupportedAlgorithm):
         return False

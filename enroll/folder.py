@@ -20,7 +20,8 @@ from enroll import csr, files, leaf, trust
 from enroll.answer import Identity
 from enroll.errors import EnrollError, StorageError
 from enroll.files import PUBLIC, SECRET, Disk
-from enroll.keys import DeviceKey, KeyFormatError, WireGuardKey
+from enroll.keys import KeyFormatError, WireGuardKey
+from enroll.keys.file import FileKey as DeviceKey
 from enroll.names import Fingerprint
 from enroll.record import Record, RecordError, rfc3339
 from enroll.trust import Anchor
@@ -140,7 +141,7 @@ class Folder:
                 made.append(name)
             return found
 
-        device = ensure(DEVICE_KEY, DeviceKey.from_pem, DeviceKey.generate, DeviceKey.to_pem)
+        device = ensure(DEVICE_KEY, DeviceKey.from_pem, DeviceKey.generate, DeviceKey.content)
         ensure(WIREGUARD_KEY, WireGuardKey.from_text, WireGuardKey.generate, WireGuardKey.to_text)
         request = self._read(DEVICE_CSR)
         if request is None or not csr.fits(request, device.private, device_id):

@@ -34,7 +34,7 @@ PLANTED = [
     ("bridge/admission/planted_http.py", "httpx", "use-cases-pure"),
     ("bridge/routes/planted_sql.py", "sqlmodel", "store-alone-speaks-sql"),
     ("bridge/app/planted_sql.py", "sqlite3", "store-alone-speaks-sql"),
-    ("enroll/keys.py", "pydantic", "device-small"),
+    ("enroll/keys/file.py", "pydantic", "device-small"),
     ("enroll/csr.py", "ca.models", "device-small"),
     ("ca/client.py", "fastapi", "clients-no-servers"),
     ("hawkbit/transport.py", "uvicorn", "clients-no-servers"),

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 
 import enroll
 from enroll import csr
-from enroll.keys import DeviceKey, KeyFormatError, WireGuardKey
+from enroll.keys import KeyFormatError, WireGuardKey
+from enroll.keys.file import FileKey
 from enroll.plan import Action, Phase, Situation, next_action
 from enroll.transport import printable, retry_after
 
@@ -30,10 +31,10 @@ def pem_of(
 @pytest.mark.parametrize("kind", ["P-256", "P-384", "Ed25519", "RSA"])
 def test_every_accepted_kind_of_key_makes_a_csr_for_one_name(kind: str) -> None:
     key = {
-        "P-256": DeviceKey.generate,
-        "P-384": lambda: DeviceKey.from_pem(pem_of(ec.generate_private_key(ec.SECP384R1()))),
-        "Ed25519": lambda: DeviceKey.from_pem(pem_of(ed25519.Ed25519PrivateKey.generate())),
-        "RSA": lambda: DeviceKey.from_pem(pem_of(rsa.generate_private_key(65537, 2048))),
+        "P-256": FileKey.generate,
+        "P-384": lambda: FileKey.from_pem(pem_of(ec.generate_private_key(ec.SECP384R1()))),
+        "Ed25519": lambda: FileKey.from_pem(pem_of(ed25519.Ed25519PrivateKey.generate())),
+        "RSA": lambda: FileKey.from_pem(pem_of(rsa.generate_private_key(65537, 2048))),
     }[kind]()
     pem = csr.build(key.private, "dev-1")
     request = x509.load_pem_x509_csr(pem)
@@ -42,14 +43,14 @@ def test_every_accepted_kind_of_key_makes_a_csr_for_one_name(kind: str) -> None:
     assert list(san) == [x509.DNSName("dev-1")]
     assert csr.fits(pem, key.private, "dev-1")
     assert not csr.fits(pem, key.private, "dev-2")
-    assert not csr.fits(pem, DeviceKey.generate().private, "dev-1")
+    assert not csr.fits(pem, FileKey.generate().private, "dev-1")
     assert not csr.fits(pem[:-60], key.private, "dev-1")
     assert not csr.fits(b"", key.private, "dev-1")
 
 
 def test_keys_survive_their_files_and_are_not_shown() -> None:
-    key, wireguard = DeviceKey.generate(), WireGuardKey.generate()
-    assert DeviceKey.from_pem(key.to_pem()).spki_sha256 == key.spki_sha256
+    key, wireguard = FileKey.generate(), WireGuardKey.generate()
+    assert FileKey.from_pem(key.content()).spki_sha256 == key.spki_sha256
     assert WireGuardKey.from_text(wireguard.to_text()) == wireguard
     assert wireguard.private not in repr(wireguard)
     assert "private" not in repr(key).lower()
@@ -75,7 +76,7 @@ def test_what_is_no_device_key() -> None:
         pem_of(dsa.generate_private_key(1024)),
     ):
         with pytest.raises(KeyFormatError):
-            DeviceKey.from_pem(pem)
+            FileKey.from_pem(pem)
 
 
 @pytest.mark.parametrize(
