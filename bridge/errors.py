@@ -69,6 +69,12 @@ class BadRequest(BadInput):
     advice = "Compare the body with the API document at /docs."
 
 
+class BadProof(BadRequest):
+    """The proof is malformed, speaks of something else, or is not by the key of the certificate that it names."""
+
+    advice = "Sign a new proof for exactly this request, with the key of the certificate that it names."
+
+
 class TooLarge(BadInput):
     """The body is larger than the bridge reads."""
 

@@ -15,6 +15,7 @@ from bridge.adapters.tunnels import TunnelTerms
 from bridge.admission import policy_named
 from bridge.config import Settings
 from bridge.enrollment.decision import Rules
+from bridge.enrollment.renewal import Renewal
 from bridge.enrollment.service import Enrollment, Terms
 from bridge.errors import Misconfigured
 from bridge.model.identity import NamingRule, WireGuardKey
@@ -72,6 +73,7 @@ def build_enrollment(outfit: Outfit) -> Enrollment:
         rules=Rules(
             policy=policy_named(settings.bridge_admission or "registered"),
             reenrollment_allowed=settings.bridge_reenrollment == "allow",
+            renew_grace=settings.bridge_renew_grace,
         ),
         lifetime=settings.bridge_cert_lifetime,
         sign_deadline=settings.bridge_sign_deadline,
@@ -95,6 +97,7 @@ def build_parts(outfit: Outfit, enrollment: Enrollment, hints: Hints) -> Parts:
     settings, systems = outfit.settings, outfit.systems
     return Parts(
         enrollment=enrollment,
+        renewal=Renewal(outfit.registry, outfit.clock),
         naming=NamingRule(settings.reserved_hosts),
         terms=_answer_terms(settings, systems.tunnel_terms),
         trust=_trust(systems.authority),

@@ -1,4 +1,4 @@
-"""Who gets what: the decision table of the wire protocol, section 2, as one pure function.
+"""Who gets what: the decision table of the wire protocol, section 2, and activation, section 4, as pure functions.
 
 Decided by the registry's facts, never by the client's word. Rows are tried in the table's order. Responsible for the
 decision only: it reads nothing, writes nothing, and asks no clock (``facts.now`` is the time).
@@ -7,6 +7,7 @@ decision only: it reads nothing, writes nothing, and asks no clock (``facts.now`
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from bridge.errors import (
     AttemptOpen,
@@ -15,10 +16,20 @@ from bridge.errors import (
     IdSpelling,
     KeyInUse,
     Retired,
+    Superseded,
     WireGuardKeyDiffers,
     WireGuardKeyInUse,
 )
-from bridge.model.facts import AnswerStored, AwaitAttempt, Begin, Decision, EnrollmentRequest, Facts
+from bridge.model.facts import (
+    Activate,
+    AnswerStored,
+    AwaitAttempt,
+    Begin,
+    Decision,
+    EnrollmentRequest,
+    Facts,
+    LeafFacts,
+)
 from bridge.model.identity import WireGuardKey
 from bridge.model.records import Device, DeviceState, Issuance, IssuanceState, Kind
 from bridge.ports.admission import AdmissionPolicy, Candidate
@@ -33,6 +44,8 @@ class Rules:
     policy: AdmissionPolicy
     reenrollment_allowed: bool = False
     """``BRIDGE_REENROLLMENT=allow``: an active id may come with a new key without a window."""
+    renew_grace: timedelta = timedelta(days=30)
+    """``BRIDGE_RENEW_GRACE``: how long after its end a current leaf still proves."""
 
 
 def decide(request: EnrollmentRequest, facts: Facts, rules: Rules) -> Decision:
@@ -98,11 +111,18 @@ def _new_attempt(request: EnrollmentRequest, facts: Facts, rules: Rules) -> Begi
     if device is None or device.state is DeviceState.REGISTERED:
         return _first(request, facts, rules, device)
     current = facts.current
-    if current is not None and request.proven_leaf is not None and request.proven_leaf == current.leaf_sha256:
+    if current is not None and _proves(request, current, facts, rules):
         return _renewal(request, facts, device, current)
     if facts.window is not None or rules.reenrollment_allowed:
         return _reenrollment(request, facts, rules, device)
     raise IdentityExists("this id is active under another key")
+
+
+def _proves(request: EnrollmentRequest, current: Issuance, facts: Facts, rules: Rules) -> bool:
+    """Tell whether the request is proven by the current leaf: compare-and-swap, for no other leaf proves anything."""
+    if request.proven_leaf is None or request.proven_leaf != current.leaf_sha256:
+        return False
+    return current.not_after is None or current.not_after + rules.renew_grace > facts.now
 
 
 def _first(request: EnrollmentRequest, facts: Facts, rules: Rules, device: Device | None) -> Begin:
@@ -128,3 +148,30 @@ def _reenrollment(request: EnrollmentRequest, facts: Facts, rules: Rules, device
     if owner is not None and (owner.device.folded != request.device.folded or owner.generation != generation):
         raise WireGuardKeyInUse("a new identity needs a new WireGuard key, or none")
     return Begin(Kind.REENROLL, generation, admitted.proven)
+
+
+def decide_activation(facts: LeafFacts) -> Activate | AnswerStored:
+    """Return what to do for the holder of a leaf's key who wants that leaf to be the current one.
+
+    Total, as :func:`decide` is. That the leaf's key signed for it is taken for granted.
+
+    :raises bridge.errors.Refused: it is turned down, and nothing changes.
+    """
+    device, leaf = facts.device, facts.issuance
+    if device is not None and device.state is DeviceState.TOMBSTONE:
+        raise Retired(f"the device {device.id} was decommissioned")
+    if device is None or leaf is None:
+        raise Superseded("this certificate is not the device's")
+    if leaf.state is IssuanceState.CURRENT:
+        return AnswerStored(leaf, facts.lease)
+    if leaf.state is not IssuanceState.PENDING:
+        raise Superseded("this certificate is neither pending nor current")
+    if leaf.not_after is not None and leaf.not_after <= facts.now:
+        raise Superseded("this certificate ended before it was activated")
+    attempt = facts.attempt
+    if attempt is not None and attempt.kind is Kind.REENROLL and attempt.is_open(facts.now):
+        raise AttemptOpen(
+            "the device is being re-enrolled under another key",
+            retry_after=(attempt.deadline - facts.now).total_seconds(),
+        )
+    return Activate(leaf, device.epoch)

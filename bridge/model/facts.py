@@ -93,6 +93,28 @@ Decision = AnswerStored | AwaitAttempt | Begin
 
 
 @dataclass(frozen=True, slots=True)
+class LeafFacts:
+    """What the registry knows of one leaf that somebody says is a device's."""
+
+    now: datetime
+    device: Device | None
+    """By the id's folded spelling."""
+    issuance: Issuance | None
+    """The device's own of this leaf, whatever became of it."""
+    attempt: Issuance | None
+    """The device's issuance in state ``intent``, open or not."""
+    lease: Lease | None
+
+
+@dataclass(frozen=True, slots=True)
+class Activate:
+    """Make this pending certificate the current one, if the device is still at the epoch."""
+
+    pending: Issuance
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class NewAttempt:
     """A signing attempt to be recorded before the CA is asked."""
 

@@ -5,7 +5,7 @@ Responsible for the vocabulary of states and for what can be read off a record a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from ipaddress import IPv4Address
@@ -110,6 +110,10 @@ class Issuance:
     leaf_sha256: Fingerprint | None
     not_before: datetime | None
     not_after: datetime | None
+
+    def with_state(self, state: IssuanceState) -> Issuance:
+        """Return the same issuance in another state."""
+        return replace(self, state=state)
 
     def is_open(self, now: datetime) -> bool:
         """True while a leaf for this attempt would still be taken."""

@@ -13,7 +13,7 @@ from datetime import datetime
 from ipaddress import IPv4Address
 from typing import Any, Protocol, TypeVar
 
-from bridge.model.facts import EnrollmentRequest, Facts, Lost, NewAttempt, SignedLeaf, Stored
+from bridge.model.facts import Activate, EnrollmentRequest, Facts, LeafFacts, Lost, NewAttempt, SignedLeaf, Stored
 from bridge.model.identity import DeviceId, Fingerprint, Pem, Serial
 from bridge.model.records import Device, DeviceState, Installation, Issuance, Lease, Link, System, Window
 from bridge.ports.tunnels import Peer
@@ -131,6 +131,20 @@ class Transaction(Protocol):
         """
         ...
 
+    def leaf_facts(self, device: DeviceId, leaf: Fingerprint, now: datetime) -> LeafFacts:
+        """Read what is known of a leaf of the device."""
+        ...
+
+    def activate(self, activation: Activate, now: datetime) -> Stored | None:
+        """Make the pending certificate current by compare-and-swap; None, and nothing written, if the epoch moved.
+
+        The epoch is raised, the current certificate is ``superseded``, an intent of the device is closed
+        (``revoking``), and the ``thingsboard`` link is due; the others stay as they are. What is ``superseded`` becomes
+        ``revoking``, ``ca`` link due, in the commit that settles the ``thingsboard`` link (or finds the object
+        foreign) with ``settle``; here, where ThingsBoard is switched off.
+        """
+        ...
+
     def refuse_attempt(self, attempt: Serial) -> None:
         """Close an attempt that the CA refused; it becomes ``revoking`` later, by the next attempt or the sweep."""
         ...
@@ -140,7 +154,10 @@ class Transaction(Protocol):
         ...
 
     def sweep_attempts(self, now: datetime, limit: int) -> int:
-        """Turn intents that are refused or past their deadline into ``revoking``, ``ca`` link due; return how many."""
+        """Turn intents that are refused or past their deadline into ``revoking``, ``ca`` link due; return how many.
+
+        The same with pending certificates that ended, and with superseded ones whose ``thingsboard`` link is gone.
+        """
         ...
 
     # -- reading -----------------------------------------------------------------------------------------

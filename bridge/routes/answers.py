@@ -15,6 +15,8 @@ from bridge.model.records import IssuanceState, Lease
 from bridge.routes.parts import AnswerTerms, TrustAnchors, VpnTerms
 from enroll.wire import CertificateState
 
+JSON_HEADERS: Final = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+
 _compact: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 

@@ -1,8 +1,8 @@
 """The application: which address leads to which door.
 
 Responsible for routes, for the order in which they are tried, and for turning the framework's own refusals into
-problem documents. The doors are :mod:`~bridge.routes.enrolling`, :mod:`~bridge.routes.webhook`,
-:mod:`~bridge.routes.trust` and :mod:`~bridge.routes.health`.
+problem documents. The doors are :mod:`~bridge.routes.enrolling`, :mod:`~bridge.routes.activating`,
+:mod:`~bridge.routes.webhook`, :mod:`~bridge.routes.trust` and :mod:`~bridge.routes.health`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from bridge.errors import BadRequest
+from bridge.routes.activating import ActivateDoor
 from bridge.routes.answers import compact
 from bridge.routes.documentation import describe
 from bridge.routes.documentation.page import render_page
@@ -67,11 +68,12 @@ def build_api(parts: Parts) -> FastAPI:
 
 
 def _add_doors(app: FastAPI, parts: Parts) -> None:
-    enroll, trust = EnrollDoor(parts), TrustDoor(parts.trust)
+    enroll, activate, trust = EnrollDoor(parts), ActivateDoor(parts), TrustDoor(parts.trust)
     health, webhook = HealthDoor(parts), WebhookDoor(parts)
     # What a device needs is found under the prefix too, for devices whose base URL has a path.
     for prefix in dict.fromkeys(("", parts.path_prefix)):
         app.add_route(prefix + "/devices/{device_id:anything}/enroll", enroll.by_address, ["POST"])
+        app.add_route(prefix + "/devices/{device_id:anything}/activate", activate.activate, ["POST"])
         app.add_route(prefix + "/v1/enroll", enroll.by_body, ["POST"])
         app.add_route(prefix + "/root/{sha256}", trust.root, ["GET"])
         app.add_route(prefix + "/roots.pem", trust.roots_pem, ["GET"])

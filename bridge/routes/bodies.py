@@ -1,4 +1,4 @@
-"""The body of an enrollment request, and how it becomes the use case's request.
+"""The bodies of enrollment and activation, and how they become the use cases' requests.
 
 Responsible for the shape of every field. Unknown fields are ignored, ``null`` is the same as leaving a field out.
 Not responsible for the CSR's contents (:mod:`bridge.enrollment.csr`) or for who may enroll.
@@ -9,13 +9,15 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from bridge.errors import BadRequest, BadWireGuardKey
 from bridge.model.identity import Fingerprint, WireGuardKey
 from enroll.wire import MAX_BODY
+
+T = TypeVar("T")
 
 _MAX_LABEL: Final = 255
 _MAX_DEPTH: Final = 5
@@ -106,8 +108,20 @@ class EnrollFields(BaseModel):
     network: Inventory | None = Field(None, description="Inventory: host name, IP, MAC, connection type.")
 
 
+class ActivateFields(BaseModel):
+    """The field that an activation has."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+    proof: Annotated[Text, Field(min_length=1)] = Field(
+        description="Compact JWS, `typ: iot-enroll+jws`, `act: activate`, by the key of the pending certificate."
+    )
+
+
 _FIELDS: Final = TypeAdapter(EnrollFields)
+_ACTIVATION: Final = TypeAdapter(ActivateFields)
 _ADVICE: Final[Mapping[str, str]] = {
+    "missing": "is missing",
     "string_type": "is not text",
     "string_unicode": "is not Unicode text",
     "string_too_long": "is too long",
@@ -123,8 +137,20 @@ def parse_fields(body: Mapping[str, Any]) -> EnrollFields:
 
     :raises BadRequest: naming the field, never its value.
     """
+    return _validated(_FIELDS, body)
+
+
+def parse_activation(body: Mapping[str, Any]) -> ActivateFields:
+    """Return the field of an activation.
+
+    :raises BadRequest: it is missing, or no text.
+    """
+    return _validated(_ACTIVATION, body)
+
+
+def _validated(fields: TypeAdapter[T], body: Mapping[str, Any]) -> T:
     try:
-        return _FIELDS.validate_python(body)
+        return fields.validate_python(body)
     except ValidationError as e:
         first = e.errors(include_url=False, include_context=False, include_input=False)[0]
         raise BadRequest(f"field '{first['loc'][0]}' {_ADVICE.get(first['type'], 'is not as agreed')}") from None

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final
 
+import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
 from bridge.enrollment.csr import parse_csr
-from bridge.errors import BadRequest, BridgeError, TooMany
+from bridge.errors import BadProof, BadRequest, BridgeError, TooMany
 from bridge.model.facts import EnrollmentRequest
 from bridge.model.identity import DeviceId
-from bridge.routes.answers import Answers
+from bridge.routes.answers import JSON_HEADERS, Answers
 from bridge.routes.bodies import (
     EnrollFields,
     csr_of,
@@ -28,11 +28,13 @@ from bridge.routes.bodies import (
     wireguard_key,
 )
 from bridge.routes.parts import Parts
+from bridge.routes.proofs import Expected, read_proof
 from bridge.routes.reading import parse_object, read_body
 from bridge.routes.visit import ClientGone, Visit, visit_of
-from enroll.wire import VOUCHER_HEADER
+from enroll.wire import VOUCHER_HEADER, Act
 
-_HEADERS: Final = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+_log = structlog.get_logger("bridge.routes")
+
 _CREATED, _OK = 201, 200
 
 
@@ -82,11 +84,13 @@ class EnrollDoor:
             device = self._parts.naming.parse(fields.device_id)
         visit.device = device.value
         wanted = self._request(device, fields, request.headers.get(VOUCHER_HEADER))
+        if fields.proof is not None:
+            wanted = await self._proven(wanted, fields.proof)
         enrolled = await self._parts.enrollment.enroll(wanted, visit.request_id)
         visit.outcome = "created" if enrolled.created else "stored"
         old_dialect = name is None or fields.csr is not None
         body = self._answers.render(enrolled, self._parts.clock.now(), old_dialect=old_dialect)
-        return Response(body, created if enrolled.created else _OK, _HEADERS)
+        return Response(body, created if enrolled.created else _OK, JSON_HEADERS)
 
     def _request(self, device: DeviceId, fields: EnrollFields, voucher_header: str | None) -> EnrollmentRequest:
         return EnrollmentRequest(
@@ -99,3 +103,15 @@ class EnrollDoor:
             inventory=inventory(fields),
             proven_leaf=None,
         )
+
+    async def _proven(self, wanted: EnrollmentRequest, proof: str) -> EnrollmentRequest:
+        """Return the request with what its proof proves; one that does not hold proves nothing, and is counted."""
+        try:
+            expected = Expected(Act.RENEW, wanted.device, wanted.csr.der_sha256, wanted.wg_key)
+            read = read_proof(proof, expected, self._parts.trust.root_sha256)
+            proven = await self._parts.renewal.prove(read, wanted)
+        except BadProof as e:
+            _log.info("proof refused", reason=str(e))
+            self._parts.meters.refused_proof()
+            return wanted
+        return proven

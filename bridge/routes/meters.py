@@ -44,6 +44,17 @@ class Meters:
             buckets=_SECONDS,
             registry=registry,
         )
+        self._activations = Counter(
+            "iot_bridge_activations",
+            "Activations of renewed certificates by outcome: activated, current (already), or the code of the problem.",
+            ("outcome",),
+            registry=registry,
+        )
+        self._refused_proofs = Counter(
+            "iot_bridge_refused_proofs",
+            "Proofs in enrollment requests that did not hold; the request was decided as if it had none.",
+            registry=registry,
+        )
         self._webhooks = Counter("iot_bridge_webhooks", "Webhook requests by outcome.", ("outcome",), registry=registry)
         self._unknown = Counter(
             "iot_bridge_webhook_unknown_devices",
@@ -57,6 +68,14 @@ class Meters:
         """Count one enrollment request."""
         self._enrollments.labels(outcome).inc()
         self._seconds.observe(seconds)
+
+    def activation(self, outcome: str) -> None:
+        """Count one activation request."""
+        self._activations.labels(outcome).inc()
+
+    def refused_proof(self) -> None:
+        """Count a proof that did not hold."""
+        self._refused_proofs.inc()
 
     def webhook(self, outcome: WebhookOutcome) -> None:
         """Count one webhook request."""

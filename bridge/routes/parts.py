@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final, Protocol
 
+from bridge.enrollment.proof import Proof
+from bridge.enrollment.renewal import Activated
 from bridge.enrollment.service import Enrolled
 from bridge.model.facts import EnrollmentRequest
 from bridge.model.identity import DeviceId, Fingerprint, NamingRule, Pem, WireGuardKey
@@ -31,6 +33,18 @@ class Enrolls(Protocol):
 
     async def enroll(self, request: EnrollmentRequest, request_id: str | None = None) -> Enrolled:
         """Return the one certificate of the request's public key, or raise a :class:`bridge.errors.BridgeError`."""
+        ...
+
+
+class Renews(Protocol):
+    """The use case of renewal, as :class:`bridge.enrollment.renewal.Renewal` is it."""
+
+    async def prove(self, proof: Proof, request: EnrollmentRequest) -> EnrollmentRequest:
+        """Return the request with the leaf that proves it, or raise :class:`bridge.errors.BadProof`."""
+        ...
+
+    async def activate(self, device: DeviceId, proof: Proof, request_id: str | None = None) -> Activated:
+        """Make a pending certificate the current one, or raise a :class:`bridge.errors.BridgeError`."""
         ...
 
 
@@ -136,6 +150,7 @@ class Parts:
     """Everything the application is made of."""
 
     enrollment: Enrolls
+    renewal: Renews
     naming: NamingRule
     terms: AnswerTerms
     trust: TrustAnchors

@@ -200,9 +200,19 @@ class Lifecycle(Attempts):
     def sweep_attempts(self, now: datetime, limit: int) -> int:
         """Turn intents that are refused or past their deadline into ``revoking``, ``ca`` link due; return how many.
 
+        Pending certificates that ended are counted with them. So are replaced ones that no platform holds any more.
         Abandoned ids with nothing left to revoke are deleted, at most ``limit`` of them; they are not counted.
         """
         moment = micros(now)
+        swept = self._sweep_intents(moment, limit) + self._sweep_renewals(moment, limit)
+        for (device,) in sorted(self._hot.rows(sql.LEFT_BEHIND, {"most": limit})):
+            self._hold(DeviceId(device))
+            if self._hot.row(sql.STILL_ABANDONED, {"device": device}) is not None:
+                self._delete_abandoned(device)
+                self.stirred = True
+        return swept
+
+    def _sweep_intents(self, moment: int, limit: int) -> int:
         swept = 0
         for (device,) in sorted(self._hot.rows(sql.LATE_INTENTS, {"now": moment, "most": limit})):
             known = self._known(DeviceId(device))
@@ -210,9 +220,17 @@ class Lifecycle(Attempts):
             late = self._hot.row(sql.STILL_LATE, {"device": device, "now": moment}) is not None
             if known is not None and late and self._close_intents(device, known[1], moment):
                 swept += 1
-        for (device,) in sorted(self._hot.rows(sql.LEFT_BEHIND, {"most": limit})):
+        return swept
+
+    def _sweep_renewals(self, moment: int, limit: int) -> int:
+        values: dict[str, Any] = {"now": moment, "most": limit}
+        swept = 0
+        for (device,) in sorted(self._hot.rows(sql.PENDING_ENDED, values)):
+            known = self._known(DeviceId(device))
+            if known is not None and self._hot.run(sql.REPLACE_ENDED, values | {"device": device}):
+                self._call_ca(device, known[1], moment)
+                swept += 1
+        for (device,) in sorted(self._hot.rows(sql.REPLACED, values)):
             self._hold(DeviceId(device))
-            if self._hot.row(sql.STILL_ABANDONED, {"device": device}) is not None:
-                self._delete_abandoned(device)
-                self.stirred = True
+            swept += self._release_superseded(device, moment)
         return swept

@@ -69,6 +69,8 @@ class Links(Session):
         if self._hot.locks:
             self._hot.row(sql.LOCK_DEVICE, values)
         if self._hot.run(sql.SETTLE, values) == 1:
+            if claim.link.system is System.THINGSBOARD and claim.link.wanted is Wanted.PRESENT:
+                self._release_superseded(claim.link.device.value, micros(now))
             return True
         if self._hot.run(sql.GIVE_BACK, values) == 0:
             self._hot.run(sql.LOOK_AGAIN, values)

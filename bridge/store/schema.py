@@ -133,6 +133,8 @@ class IssuanceRow(Row, table=True):
         _partial("uq_issuance_current", "device", where="state = 'current'", unique=True),
         _partial("uq_issuance_taken", "spki", where="taken", unique=True),
         _partial("ix_issuance_deadline", "deadline", where="state = 'intent'"),
+        _partial("ix_issuance_not_after", "not_after", where="state = 'pending'"),
+        _partial("ix_issuance_superseded", "device", where="state = 'superseded'"),
         _partial("ix_issuance_requested", "requested", where="requested IS NOT NULL"),
         Index("ix_issuance_device", "device", "created_at"),
         Index("ix_issuance_spki", "spki"),

@@ -93,6 +93,13 @@ class Session:
         """Something of the device is to be revoked."""
         self._call(device, state, (Order(System.CA, Wanted.ABSENT, now),))
 
+    def _release_superseded(self, device: str, now: int) -> bool:
+        """Order the revocation of the device's replaced leaves, unless the platform may still admit one of them."""
+        released = self._hot.rows(sql.RELEASE_SUPERSEDED, {"device": device})
+        if released:
+            self._call_ca(device, released[0][0], now)
+        return bool(released)
+
     def _close_intents(self, device: str, state: str, now: int) -> bool:
         """Turn the device's intent into ``revoking``, whatever became of it; return whether there was one."""
         closed = self._hot.rows(sql.CLOSE_INTENTS, {"device": device})

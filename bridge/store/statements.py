@@ -164,6 +164,31 @@ FORGET: Final = Statement.of("""
     DELETE FROM issuance WHERE serial = :serial AND state = 'intent' RETURNING device, wg_public_key
     """)
 
+# -- a pending certificate is activated ---------------------------------------------------------------------------
+ISSUANCES_OF_LEAF: Final = Statement.of(f"""
+    SELECT 'leaf', {_columns(ISSUANCE_COLUMNS)} FROM issuance
+    WHERE device = :device AND taken AND leaf_sha256 = :leaf_sha256
+    UNION ALL
+    SELECT 'attempt', {_columns(ISSUANCE_COLUMNS)} FROM issuance WHERE device = :device AND state = 'intent'
+    """)  # noqa: S608 - names of our own columns
+RAISE_EPOCH_FROM: Final = Statement.of("""
+    UPDATE device SET epoch = epoch + 1
+    WHERE id = :device AND state = 'active' AND epoch = :epoch RETURNING epoch
+    """)
+SUPERSEDE_CURRENT: Final = Statement.of("""
+    UPDATE issuance SET state = 'superseded' WHERE device = :device AND state = 'current'
+    """)
+MAKE_CURRENT: Final = Statement.of("""
+    UPDATE issuance SET state = 'current' WHERE serial = :serial AND device = :device AND state = 'pending'
+    """)
+RELEASE_SUPERSEDED: Final = Statement.of("""
+    UPDATE issuance SET state = 'revoking' WHERE device = :device AND state = 'superseded'
+    AND NOT EXISTS (SELECT 1 FROM link WHERE link.device = :device AND link.system = 'thingsboard'
+                    AND link.settled_at IS NULL AND NOT link.foreign_object)
+    RETURNING device_state
+    """)
+"""A replaced leaf may be revoked once the platform was seen to admit the new one, or has nothing of the device."""
+
 # -- the sweep, every few seconds --------------------------------------------------------------------------------
 LATE_INTENTS: Final = Statement.of("""
     SELECT device FROM issuance WHERE state = 'intent' AND (refused OR deadline <= :now) LIMIT :most
@@ -173,6 +198,20 @@ LATE_INTENTS: Final = Statement.of("""
 STILL_LATE: Final = Statement.of("""
     SELECT 1 FROM issuance WHERE device = :device AND state = 'intent' AND (refused OR deadline <= :now)
     """)
+PENDING_ENDED: Final = Statement.of("""
+    SELECT device FROM issuance WHERE state = 'pending' AND not_after <= :now LIMIT :most
+    """)
+REPLACE_ENDED: Final = Statement.of("""
+    UPDATE issuance SET state = 'revoking' WHERE device = :device AND state = 'pending' AND not_after <= :now
+    """)
+REPLACED: Final = Statement.of("""
+    SELECT device FROM issuance WHERE state = 'superseded'
+    AND NOT EXISTS (SELECT 1 FROM link WHERE link.device = issuance.device AND link.system = 'thingsboard'
+                    AND link.settled_at IS NULL AND NOT link.foreign_object) LIMIT :most
+    """)
+"""Walks the index of replaced leaves. Each is released with the platform's settlement; the sweep finds those whose
+platform was switched off meanwhile."""
+
 LEFT_BEHIND: Final = Statement.of("""
     SELECT id FROM device WHERE abandoned
     AND NOT EXISTS (SELECT 1 FROM issuance WHERE issuance.device = device.id AND issuance.state = 'revoking')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bridge.store.activation import Activation
 from bridge.store.adoption import Adoption
 from bridge.store.certificates import Certificates
 from bridge.store.lifecycle import Lifecycle
@@ -9,7 +10,7 @@ from bridge.store.links import Links
 from bridge.store.reading import Reading
 
 
-class SqlTransaction(Certificates, Lifecycle, Links, Reading, Adoption):
+class SqlTransaction(Certificates, Activation, Lifecycle, Links, Reading, Adoption):
     """Implements :class:`bridge.ports.registry.Transaction` on one connection.
 
     Built by the engine modules for one run of one unit, and of no use after it.

@@ -10,7 +10,7 @@ import pytest
 
 import bridge
 from bridge.errors import BridgeError, Conflict, Refused, Unavailable
-from bridge.routes.documentation.operations import ENROLL_ERRORS
+from bridge.routes.documentation.operations import ACTIVATE_ERRORS, ENROLL_ERRORS
 from bridge.routes.problems import TITLES, document, internal, problem, status_of
 from enroll.wire import PROBLEM_TYPE_PREFIX, Code, Problem
 
@@ -122,6 +122,7 @@ def test_every_code_has_each_of_its_statuses() -> None:
         assert {status_of(kind) for kind in KINDS if kind.code == code} == statuses
 
 
-def test_every_refusal_with_a_code_is_documented_at_enrollment_or_is_another_doors() -> None:
+def test_every_refusal_with_a_code_is_documented_at_a_devices_door_or_is_another_doors() -> None:
+    documented = {*ENROLL_ERRORS, *ACTIVATE_ERRORS}
     concrete = {kind for kind in KINDS if kind.code != Code.INTERNAL and issubclass(kind, Refused | Unavailable)}
-    assert {kind.code for kind in concrete - set(ENROLL_ERRORS)} == {"unauthorized", "not_found", "superseded"}
+    assert {kind.code for kind in concrete - documented} == {"unauthorized", "not_found"}

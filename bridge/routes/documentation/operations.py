@@ -41,6 +41,19 @@ ENROLL_ERRORS: Final[tuple[type[errors.BridgeError], ...]] = (
 )
 """Everything that an enrollment can be answered with, beside a certificate."""
 
+ACTIVATE_ERRORS: Final[tuple[type[errors.BridgeError], ...]] = (
+    errors.BadDeviceId,
+    errors.BadProof,
+    errors.Retired,
+    errors.AttemptOpen,
+    errors.Superseded,
+    errors.TooLarge,
+    errors.TooMany,
+    errors.StoreUnavailable,
+    errors.BridgeError,
+)
+"""Everything that an activation can be answered with, beside a certificate."""
+
 _JSON: Final = "application/json"
 _REQUEST_ID: Final = "5f0c1f0a9b3e4d77"
 _STATUS_TEXT: Final = {
@@ -69,6 +82,7 @@ def paths() -> dict[str, dict[str, Operation]]:
     """Return every operation by address and method."""
     return {
         "/devices/{device_id}/enroll": {"post": _enroll()},
+        "/devices/{device_id}/activate": {"post": _activate()},
         "/v1/enroll": {"post": _enroll_by_body()},
         "/root/{sha256}": {"get": _root()},
         "/roots.pem": {"get": _roots_pem()},
@@ -136,24 +150,57 @@ def _answer(description: str, shape: Operation, examples: Operation | None = Non
 def _enroll() -> Operation:
     shapes = {"anyOf": [ref("EnrollmentRequest"), ref("OldEnrollmentRequest")]}
     answers = {"anyOf": [ref("OldEnrollmentAnswer"), ref("EnrollmentAnswer")]}
-    examples = {"answer": schemas.NEW_ANSWER, "older client": schemas.OLD_ANSWER}
+    examples = {
+        "answer": schemas.NEW_ANSWER,
+        "renewal": schemas.PENDING_ANSWER,
+        "older client": schemas.OLD_ANSWER,
+    }
     return {
         "tags": ["Enrollment"],
         "operationId": "enroll",
         "summary": "Enroll a device, or get the certificate of its key again",
         "description": "Answers 201 when a new certificate was issued, 200 when the stored one is answered again. The"
         " same request is the same id and the same public key, whatever the CSR's bytes: a device that lost power may"
-        " make another CSR for its key.\n\nA request with `csr` instead of `csr_pem` comes from an older client"
-        " (deprecated): its answer also carries `certificate`, `wireguard_ip` and `wireguard_config`, and `ca_chain`"
-        " ends with the root.",
+        " make another CSR for its key.\n\nA renewal brings a new key, and a `proof` by the key of the current"
+        " certificate. Its certificate is `pending` until it is activated; the current one stays in use until then. A"
+        " proof that does not hold counts as none.\n\nA request with `csr` instead of `csr_pem` comes from an older"
+        " client (deprecated): its answer also carries `certificate`, `wireguard_ip` and `wireguard_config`, and"
+        " `ca_chain` ends with the root.",
         "parameters": [_DEVICE_ID],
         "security": [{}, {"voucher": []}],
-        "requestBody": _body(shapes, {"request": schemas.NEW_REQUEST, "older client": schemas.OLD_REQUEST}),
+        "requestBody": _body(
+            shapes,
+            {
+                "request": schemas.NEW_REQUEST,
+                "renewal": schemas.RENEWAL_REQUEST,
+                "older client": schemas.OLD_REQUEST,
+            },
+        ),
         "responses": {
             "200": _answer("The stored certificate of this key.", answers, examples),
             "201": _answer("A new certificate.", answers, examples),
         }
         | problems(ENROLL_ERRORS),
+    }
+
+
+def _activate() -> Operation:
+    return {
+        "tags": ["Enrollment"],
+        "operationId": "activate",
+        "summary": "Put a renewed certificate into use",
+        "description": "A renewal (an enrollment with a new key and a `proof`) is answered with a certificate in state"
+        " `pending`. The device stores it beside the current one and then calls this, with a proof by the new key: from"
+        " the answer on the new certificate is the current one. ThingsBoard is told, and only then the old one is"
+        " revoked. Repeating it is always safe: 200 also if the certificate is current already.",
+        "parameters": [_DEVICE_ID],
+        "requestBody": _body(ref("ActivationRequest"), {"request": schemas.ACTIVATION_REQUEST}),
+        "responses": {
+            "200": _answer(
+                "The certificate, now the current one.", ref("EnrollmentAnswer"), {"answer": schemas.NEW_ANSWER}
+            )
+        }
+        | problems(ACTIVATE_ERRORS),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from bridge.routes.bodies import EnrollFields
+from bridge.routes.bodies import ActivateFields, EnrollFields
 from bridge.routes.problems import TITLES
 from enroll.wire import (
     FINAL_CODES,
@@ -59,6 +59,10 @@ OLD_REQUEST: Final[Schema] = {
 }
 BODY_REQUEST: Final[Schema] = {"device_id": "pump-7", "device_type": "rpi4", "csr": CSR_EXAMPLE}
 
+_PROOF: Final = "eyJhbGciOiJFUzI1NiIsInR5cCI6ImlvdC1lbnJvbGwrandzIn0.eyJhY3Qi.MEUC"
+RENEWAL_REQUEST: Final[Schema] = {"csr_pem": CSR_EXAMPLE, "wg_public_key": KEY_EXAMPLE, "proof": _PROOF}
+ACTIVATION_REQUEST: Final[Schema] = {"proof": _PROOF}
+
 NEW_ANSWER: Final[Schema] = {
     "device_id": "pump-7",
     "generation": 1,
@@ -79,6 +83,7 @@ NEW_ANSWER: Final[Schema] = {
     "mqtt": {"host": "mqtt.example.com", "port": 8883},
     "hawkbit": {"url": "https://updates.example.com", "tenant": "DEFAULT"},
 }
+PENDING_ANSWER: Final[Schema] = NEW_ANSWER | {"state": "pending"}
 OLD_ANSWER: Final[Schema] = NEW_ANSWER | {
     "ca_chain": ISSUER_EXAMPLE + ROOT_EXAMPLE,
     "certificate": LEAF_EXAMPLE,
@@ -98,6 +103,7 @@ def schemas() -> dict[str, Schema]:
         "EnrollmentRequest": _request({"csr", "device_id"}, ["csr_pem"], NEW_REQUEST),
         "OldEnrollmentRequest": _request({"csr_pem", "device_id"}, ["csr"], OLD_REQUEST) | {"deprecated": True},
         "OldEnrollmentRequestWithId": _request({"csr_pem"}, ["csr", "device_id"], BODY_REQUEST) | {"deprecated": True},
+        "ActivationRequest": _activation(),
         "EnrollmentAnswer": _answer(),
         "OldEnrollmentAnswer": _old_answer(),
         "Problem": _problem(),
@@ -112,6 +118,14 @@ def _request(left_out: set[str], required: list[str], example: Schema) -> Schema
     for name in required:
         fields[name]["type"] = "string"
     return {"type": "object", "properties": fields, "required": required, "examples": [example]}
+
+
+def _activation() -> Schema:
+    fields = {
+        name: {"type": "string", "description": schema["description"]}
+        for name, schema in ActivateFields.model_json_schema()["properties"].items()
+    }
+    return {"type": "object", "properties": fields, "required": list(fields), "examples": [ACTIVATION_REQUEST]}
 
 
 def _field(described: Mapping[str, Any]) -> Schema:

@@ -26,6 +26,7 @@ from fastapi import FastAPI
 
 from bridge.admission.policies import OpenDoor, RegisteredOnly
 from bridge.enrollment.decision import Rules
+from bridge.enrollment.renewal import Renewal
 from bridge.enrollment.service import Enrollment, Terms
 from bridge.errors import BridgeError
 from bridge.model.facts import SignedLeaf
@@ -214,6 +215,7 @@ async def house(tmp_path: Path, empty_registry: Path, workshop: WorkshopCa) -> A
 
     parts = Parts(
         enrollment=enrollment,
+        renewal=Renewal(store, clock),
         naming=NamingRule(frozenset({"bridge.test", "ca.example.com"})),
         terms=AnswerTerms(
             vpn=VpnTerms((IPv4Network("10.8.0.0/24"),), SERVER_KEY, "vpn.example.com:51820", render_wireguard),

@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
-from bridge.routes.bodies import EnrollFields
+from bridge.routes.bodies import ActivateFields, EnrollFields
 from bridge.routes.documentation import describe
 from bridge.routes.documentation.page import render_page
 from enroll.wire import Code, EnrollAnswer, EnrollRequest, Problem
@@ -96,7 +96,7 @@ def test_every_code_has_an_example_at_an_operation_that_can_answer_it() -> None:
         for _, content in media_types()
         for example in content.get("application/problem+json", {}).get("examples", {}).values()
     }
-    assert shown == {str(code) for code in Code} - {"superseded"}  # activation's, which is not served yet
+    assert shown == {str(code) for code in Code}
 
 
 def test_problem_examples_are_what_a_device_understands() -> None:
@@ -121,7 +121,8 @@ def test_the_old_dialect_is_marked_deprecated() -> None:
 def test_request_fields_are_those_of_the_protocol_and_of_the_parser() -> None:
     schemas = DOCUMENT["components"]["schemas"]
     assert set(schemas["EnrollmentRequest"]["properties"]) == set(EnrollRequest.__slots__)
-    every = {name for kind in schemas if "Request" in kind for name in schemas[kind]["properties"]}
+    assert set(schemas["ActivationRequest"]["properties"]) == set(ActivateFields.model_fields) == {"proof"}
+    every = {name for kind in schemas if "EnrollmentRequest" in kind for name in schemas[kind]["properties"]}
     assert every == set(EnrollFields.model_fields)
 
 

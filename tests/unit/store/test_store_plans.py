@@ -19,8 +19,8 @@ DEVICES = 2000
 HOT = {name: value for name, value in vars(statements).items() if isinstance(value, Statement) and name != "PEERS"}
 """All but the one that is meant to read the whole fleet."""
 TABLES = "device|device_key|issuance|wireguard_key|lease|link|reenroll_window|audit|[dkwlgi]"
-SQLITE_SCAN = re.compile(rf"SCAN (?:{TABLES})\b(?! USING (?:COVERING )?INDEX \S*(?:deadline|abandoned))")
-"""A partial index over the few open attempts, or the few abandoned ids, may be walked from end to end."""
+SQLITE_SCAN = re.compile(rf"SCAN (?:{TABLES})\b(?! USING (?:COVERING )?INDEX \S*(?:deadline|abandoned|superseded))")
+"""A partial index over the few open attempts, abandoned ids or replaced leaves may be walked from end to end."""
 
 FILL = [
     (
@@ -90,7 +90,7 @@ def postgresql_scans(plan: dict[str, Any]) -> list[str]:
     found = [scan for child in plan.get("Plans", ()) for scan in postgresql_scans(child)]
     kind = plan["Node Type"]
     whole_index = kind in {"Index Scan", "Index Only Scan"} and "Index Cond" not in plan
-    if kind == "Seq Scan" or (whole_index and not re.search("deadline|abandoned", plan["Index Name"])):
+    if kind == "Seq Scan" or (whole_index and not re.search("deadline|abandoned|superseded", plan["Index Name"])):
         found.append(f"{kind} on {plan.get('Relation Name')}")
     return found
 
