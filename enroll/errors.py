@@ -123,7 +123,14 @@ class RootMismatchError(TryAgainError):
 
 
 class BrokerError(TryAgainError):
-    """The broker cannot be reached or does not accept this device yet."""
+    """The broker cannot be reached or does not accept this device yet.
+
+    ``refused``: it was reached and said no to this device, so that ``activate`` is worth repeating.
+    """
+
+    def __init__(self, text: str, *, refused: bool = False) -> None:
+        super().__init__(text)
+        self.refused = refused
 
 
 class StorageError(TryAgainError):
