@@ -1,30 +1,66 @@
 """What a process that holds keys does before anything else.
 
-Responsible for never leaving a core dump. Loads nothing slow.
+Responsible for never leaving a core dump, and for OpenSSL's configuration where the key is in hardware:
+OpenSSL reads ``OPENSSL_CONF`` once, when it is first loaded, so the interpreter is started again with it.
+Loads nothing slow, and nothing that loads OpenSSL.
 """
 
 from __future__ import annotations
 
 import ctypes
+import fcntl
+import os
 import resource
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from enroll.keys import openssl_conf
 from enroll.keys.provider import KeySettings
 
+MARKER: Final = "IOT_ENROLL_RESTARTED"
+"""Variable that says that this process is the second one."""
+
 _PR_SET_DUMPABLE: Final = 4
+_LEAST_DESCRIPTOR: Final = 200
+"""Above all that children are given, so that the name means nothing to them."""
+
+Execute = Callable[[str, Sequence[str], Mapping[str, str]], object]
 
 
-def prepare_process(settings: KeySettings, environment: Mapping[str, str], arguments: Sequence[str]) -> None:
+def prepare_process(
+    settings: KeySettings, environment: Mapping[str, str], arguments: Sequence[str], execute: Execute = os.execve
+) -> None:
     """Make this process fit to hold and use the device's key; to be called before OpenSSL is loaded.
+
+    Where the key is in hardware, and nobody has set ``OPENSSL_CONF``, this starts the interpreter again, once,
+    and does not return.
 
     :param environment: the process's whole environment.
     :param arguments: the interpreter's whole command line, ``sys.orig_argv``.
     """
     forbid_core_dumps()
+    if MARKER in environment or environment.get("OPENSSL_CONF"):
+        return
+    text = openssl_conf.render(settings, environment)
+    if text is None:
+        return
+    more = {MARKER: "1", "OPENSSL_CONF": f"/proc/self/fd/{_memory_file(text.encode())}"}
+    # The TPM's library writes to standard error what the agent says in a sentence.
+    execute(sys.executable or arguments[0], [*arguments], {"TSS2_LOG": "all+none"} | dict(environment) | more)
 
 
 def forbid_core_dumps() -> None:
-    """Let no core file and no process of the same user see this memory (prctl(2), PR_SET_DUMPABLE)."""
+    """Let no core file and no debugger of the same user see this memory (prctl(2), PR_SET_DUMPABLE)."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def _memory_file(content: bytes) -> int:
+    """Return a descriptor that outlives execve, of a file that is nowhere on disk."""
+    made = os.memfd_create("openssl.cnf", os.MFD_CLOEXEC)
+    try:
+        os.write(made, content)
+        return fcntl.fcntl(made, fcntl.F_DUPFD, _LEAST_DESCRIPTOR)  # a duplicate without close-on-exec
+    finally:
+        os.close(made)

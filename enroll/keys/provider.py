@@ -123,6 +123,12 @@ class KeySettings(Protocol):
 
 def provider(settings: KeySettings) -> KeyProvider:
     """Return the provider the settings name."""
-    from enroll.keys.file import FileKeys  # noqa: PLC0415 - see the module's docstring
+    match settings.key:
+        case "tpm":
+            from enroll.keys.tpm import TpmKeys  # noqa: PLC0415 - see the module's docstring
 
-    return FileKeys()
+            return TpmKeys()
+        case _:
+            from enroll.keys.file import FileKeys  # noqa: PLC0415 - as above
+
+            return FileKeys()
