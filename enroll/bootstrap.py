@@ -1,7 +1,7 @@
-"""From a fingerprint to a connection that can be believed.
+"""From fingerprints to connections that can be believed.
 
-Responsible for the first fetch of WIRE §5: the root by its digest, and, where a second pin is configured,
-the tenant's issuing CA by its own. What comes out is the anchor for every later connection.
+Responsible for the first fetch of WIRE §5: the roots by their digests, and, where a second pin is configured,
+the tenant's issuing CAs by theirs. What comes out is the anchor for every later connection.
 
 Not responsible for trying again or for storing.
 """
@@ -9,58 +9,142 @@ Not responsible for trying again or for storing.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from cryptography import x509
 
-from enroll import events, transport, trust
+from enroll import events, trust
+from enroll.certificates import load_all, pem, sha256, subject, validity
+from enroll.clock import Belief, Timekeeper
 from enroll.config import Settings, TlsTrust
-from enroll.errors import ForeignAnswerError
+from enroll.errors import AnswerRejectedError, ForeignAnswerError, RefusedError, RootMismatchError, TryAgainError
 from enroll.events import Event
+from enroll.names import Fingerprint
+from enroll.transport import Network
 from enroll.trust import Anchor
 
+Patience: TypeAlias = Callable[[], float]
+"""Asked before each request for its total time in seconds."""
 
-async def establish(
+
+def establish(
+    network: Network,
     settings: Settings,
-    stored_root: x509.Certificate | None,
-    now: datetime,
-    patience: Callable[[], float],
+    stored: Sequence[x509.Certificate],
+    keeper: Timekeeper,
+    patience: Patience,
     report: Callable[[Event], None],
+    *,
+    again: bool = False,
 ) -> Anchor:
-    """Return the anchor that the configuration pins.
+    """Return the anchor that the configuration pins, and tell the keeper what roots and issuers say of the time.
 
-    :param stored_root: the pinned root, if an earlier run left it on disk.
-    :param patience: asked before each request for its total time in seconds.
+    What is stored is used; the bridge is asked where nothing pinned is stored. A pin that the bridge does not
+    know is passed over while another one is at hand, as it is during a rotation of the CA.
+
+    :param stored: certificates of earlier runs, roots and chains mixed; what is not pinned is at most a link.
+    :param again: ask the bridge for the pins that are not stored, too: its certificate was refused, so that its
+        CA may have changed.
     :raises RootMismatchError: another root is served.
     :raises TryAgainError: not reachable, or not what is pinned.
     """
-    root = stored_root or await _root(settings, patience())
-    source = "disk" if stored_root else "bridge"
-    report(events.root(str(settings.root_pin), trust.subject(root), source))
-    if settings.issuer_pin is None:
-        return Anchor(root)
-    context = connection(Anchor(root), settings.tls_trust)
-    texts = await transport.fetch_intermediates(str(settings.bridge), context, patience())
+    roots = _roots(network, settings, stored, keeper, patience, report, again=again)
+    if not settings.issuer_pins:
+        return Anchor(roots)
+    issuers = _issuers(network, settings, stored, roots, keeper, patience, again=again)
+    for issuer in issuers:
+        keeper.raise_floor(validity(issuer).begin)
+        report(events.issuer(str(sha256(issuer)), subject(issuer)))
+    return Anchor(roots, issuers)
+
+
+def connection(anchor: Anchor, tls_trust: TlsTrust, belief: Belief) -> ssl.SSLContext:
+    """Return the TLS context for bridge and broker that configuration and time want."""
+    return trust.server_context(anchor, system=tls_trust is TlsTrust.SYSTEM, check_dates=belief.trusted)
+
+
+def _roots(
+    network: Network,
+    settings: Settings,
+    stored: Sequence[x509.Certificate],
+    keeper: Timekeeper,
+    patience: Patience,
+    report: Callable[[Event], None],
+    *,
+    again: bool,
+) -> tuple[x509.Certificate, ...]:
+    known = _stored_roots(stored, settings.root_pins)
+    sources = dict.fromkeys(known, "disk")
+    if again or not known:
+        failure: TryAgainError | None = None
+        for pin in settings.root_pins:
+            if pin in map(sha256, known):
+                continue
+            try:
+                root = _fetch_root(network, settings, pin, keeper.belief(), patience())
+            except RootMismatchError:
+                raise
+            except TryAgainError as e:
+                failure = failure or e
+                if not isinstance(e, RefusedError | ForeignAnswerError):
+                    break  # who cannot be reached for one pin is not asked for the next
+            else:
+                sources.setdefault(root, "bridge")
+                known = list(sources)
+        if failure is not None and not known:
+            raise failure
+    for root, source in sources.items():
+        dates = validity(root)
+        keeper.raise_floor(dates.begin)
+        keeper.root_ends(dates.end)
+        report(events.root(str(sha256(root)), subject(root), source))
+    return tuple(known)
+
+
+def _stored_roots(stored: Sequence[x509.Certificate], pins: Sequence[Fingerprint]) -> list[x509.Certificate]:
+    roots = []
+    for certificate in dict.fromkeys(stored):
+        try:
+            roots.append(trust.pinned_root(pem([certificate]), pins))
+        except TryAgainError:  # not pinned, or damaged in a way that still parses
+            continue
+    return roots
+
+
+def _fetch_root(
+    network: Network, settings: Settings, pin: Fingerprint, belief: Belief, seconds: float
+) -> x509.Certificate:
+    base = str(settings.bridge)
+    if settings.tls_trust is TlsTrust.SYSTEM:
+        context = trust.system_context(check_dates=belief.trusted)
+        unverified = network.fetch_root(base, pin, context, seconds)
+    else:
+        unverified = network.fetch_unverified_root(base, pin, seconds)
+    return trust.pinned_root(unverified, (pin,))
+
+
+def _issuers(
+    network: Network,
+    settings: Settings,
+    stored: Sequence[x509.Certificate],
+    roots: tuple[x509.Certificate, ...],
+    keeper: Timekeeper,
+    patience: Patience,
+    *,
+    again: bool,
+) -> tuple[x509.Certificate, ...]:
+    pins = settings.issuer_pins
     try:
-        unverified = [certificate for text in texts for certificate in trust.load_certificates(text)]
+        known = trust.pinned_issuers(stored, pins, roots, keeper.belief())
+    except AnswerRejectedError:
+        known = ()
+    if known and (len(known) == len(pins) or not again):
+        return known
+    context = connection(Anchor(roots), settings.tls_trust, keeper.belief())
+    try:
+        texts = network.fetch_intermediates(str(settings.bridge), context, patience())
+        served = [certificate for text in texts for certificate in load_all(text)]
     except ValueError as e:
         raise ForeignAnswerError("GET /intermediates answers something that is no certificate") from e
-    issuer = trust.pinned_issuer(unverified, settings.issuer_pin, root, now)
-    report(events.issuer(str(settings.issuer_pin), trust.subject(issuer)))
-    return Anchor(root, issuer)
-
-
-def connection(anchor: Anchor, tls_trust: TlsTrust) -> ssl.SSLContext:
-    """Return the TLS context for bridge and broker that the configuration wants."""
-    return trust.server_context(anchor, system=tls_trust is TlsTrust.SYSTEM)
-
-
-async def _root(settings: Settings, seconds: float) -> x509.Certificate:
-    base, pin = str(settings.bridge), settings.root_pin
-    if settings.tls_trust is TlsTrust.SYSTEM:
-        context = trust.system_context()
-        unverified = await transport.fetch_root(base, str(pin), context, seconds)
-    else:
-        unverified = await transport.fetch_unverified_root(base, str(pin), seconds)
-    return trust.pinned_root(unverified, pin)
+    return trust.pinned_issuers([*served, *stored], pins, roots, keeper.belief())

@@ -84,7 +84,14 @@ class TryAgainError(EnrollError):
 
 
 class UnreachableError(TryAgainError):
-    """No connection, no answer in time, or TLS refused the other side."""
+    """No connection, no answer in time, or TLS refused the other side.
+
+    ``untrusted``: the server's certificate was refused, so that a root that is pinned and not stored may be missing.
+    """
+
+    def __init__(self, text: str, *, retry_after: float | None = None, untrusted: bool = False) -> None:
+        super().__init__(text, retry_after=retry_after)
+        self.untrusted = untrusted
 
 
 class ForeignAnswerError(TryAgainError):

@@ -1,122 +1,169 @@
-"""HTTPS to the bridge: one request, one bounded answer, one total time-out.
+"""The bridge over HTTPS: its few requests, and what their answers mean.
 
-Responsible for the connection rules of WIRE §5 (no redirect, no plain HTTP, bounded size and time) and for
-turning whatever httpx raises and whatever a stranger answers into the agent's errors.
+Responsible for the addresses of WIRE §1, §4 and §5, for telling the bridge's JSON from whatever a stranger answers,
+and for which answers are final. Everything the agent asks of the network goes through one ``Network``.
 
-Not responsible for what an answer means, nor for trying again. ``fetch_unverified_root`` is the only
-function of the agent that talks to a server it has not verified.
+Not responsible for the connection (``enroll.https``), for whether an answer may be believed (``enroll.answer``),
+nor for trying again. ``fetch_unverified_root`` is the only function of the agent that talks to a server it has
+not verified.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
+import os
 import re
 import ssl
 from collections.abc import Mapping
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import quote
 
-import httpx
+from enroll import https
+from enroll.errors import ForeignAnswerError, RefusedError, StoppedError, TryAgainError
+from enroll.https import MAX_ANSWER, Answer
+from enroll.names import Fingerprint
+from enroll.wire import Problem
 
-from enroll.errors import ForeignAnswerError, RefusedError, StoppedError, TryAgainError, UnreachableError
-from enroll.wire import EnrollRequest, Problem
+if TYPE_CHECKING:
+    from cryptography import x509
 
-MAX_ANSWER: Final = 1024 * 1024
-"""Largest answer that is read, in bytes."""
+__all__ = ["MAX_ANSWER", "Heard", "HttpsNetwork", "Network", "activate_url", "enroll_url", "printable", "retry_after"]
+
+_REDIRECTS: Final = range(300, 400)
 
 
-async def fetch_unverified_root(base: str, fingerprint: str, seconds: float) -> bytes:
-    """Return what the server at the base URL claims to be the root with this SHA-256: unverified PEM.
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The JSON of a 200 or 201, unchecked, and how the server proved itself that sent it."""
 
-    The connection checks nothing, carries no secret, does nothing else and is closed; the caller must
-    compare the digest before believing a byte.
+    body: Any
+    server_chain: tuple[x509.Certificate, ...]
+    """Leaf first: the verified chain from Python 3.13 on, else the leaf alone."""
 
-    :param seconds: total time for connection and answer.
-    :raises TryAgainError: no usable answer.
+
+class Network(Protocol):
+    """All that the agent asks of the bridge. Every method is one request on a connection of its own.
+
+    ``base`` is the bridge's address without a slash at the end, ``seconds`` the time for everything together.
+    All raise ``TryAgainError`` where there is no usable answer: ``UnreachableError`` (with ``untrusted`` where the
+    server's certificate was refused), ``ForeignAnswerError``, ``RefusedError``.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return await fetch_root(base, fingerprint, context, seconds)
+
+    def fetch_unverified_root(self, base: str, pin: Fingerprint, seconds: float) -> bytes:
+        """Return what a server that nobody has verified claims to be the root with this SHA-256: PEM."""
+
+    def fetch_root(self, base: str, pin: Fingerprint, context: ssl.SSLContext, seconds: float) -> bytes:
+        """Return the same over a connection that the context verifies."""
+
+    def fetch_intermediates(self, base: str, context: ssl.SSLContext, seconds: float) -> list[bytes]:
+        """Return the PEM texts of ``GET {base}/intermediates``, as served."""
+
+    def enroll(
+        self, base: str, device_id: str, body: Mapping[str, Any], context: ssl.SSLContext, seconds: float
+    ) -> Heard:
+        """Post an enrollment or a renewal.
+
+        :raises StoppedError: a problem document with a final code.
+        """
+
+    def activate(
+        self, base: str, device_id: str, body: Mapping[str, Any], context: ssl.SSLContext, seconds: float
+    ) -> Heard:
+        """Post an activation.
+
+        :raises StoppedError: a problem document with a final code.
+        """
 
 
-async def fetch_root(base: str, fingerprint: str, context: ssl.SSLContext, seconds: float) -> bytes:
-    """Return what ``GET {base}/root/{sha256}`` answers as ``ca``, over the given context; see above."""
-    answer = await _call("GET", f"{base}/root/{fingerprint}", context, seconds)
-    pem = answer.get("ca") if isinstance(answer, Mapping) else None
-    if not isinstance(pem, str):
-        raise ForeignAnswerError("the answer to GET /root is not the bridge's: it has no field 'ca'")
-    return pem.encode()
+class HttpsNetwork:
+    """The real thing.
 
-
-async def fetch_intermediates(base: str, context: ssl.SSLContext, seconds: float) -> list[bytes]:
-    """Return the PEM texts of ``GET {base}/intermediates``, as served.
-
-    :raises TryAgainError: no usable answer.
+    :param environment: where the proxy variables are; the process's own by default.
     """
-    answer = await _call("GET", f"{base}/intermediates", context, seconds)
-    texts = answer.get("crts") if isinstance(answer, Mapping) else None
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise ForeignAnswerError("the answer to GET /intermediates is not the bridge's: it has no list 'crts'")
-    return [text.encode() for text in texts]
+
+    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+        self._environment = environment
+
+    def fetch_unverified_root(self, base: str, pin: Fingerprint, seconds: float) -> bytes:
+        """Return what the server at the base URL claims to be the root with this SHA-256: unverified PEM.
+
+        The connection checks nothing, carries no secret, does nothing else and is closed; the caller must
+        compare the digest before believing a byte.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return self.fetch_root(base, pin, context, seconds)
+
+    def fetch_root(self, base: str, pin: Fingerprint, context: ssl.SSLContext, seconds: float) -> bytes:
+        """Return what ``GET {base}/root/{sha256}`` answers as ``ca``, over the given context."""
+        answer = self._get(f"{base}/root/{pin}", context, seconds)
+        pem = answer.get("ca") if isinstance(answer, Mapping) else None
+        if not isinstance(pem, str):
+            raise ForeignAnswerError("the answer to GET /root is not the bridge's: it has no field 'ca'")
+        return pem.encode(errors="replace")
+
+    def fetch_intermediates(self, base: str, context: ssl.SSLContext, seconds: float) -> list[bytes]:
+        """Return the PEM texts of ``GET {base}/intermediates``, as served."""
+        answer = self._get(f"{base}/intermediates", context, seconds)
+        texts = answer.get("crts") if isinstance(answer, Mapping) else None
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise ForeignAnswerError("the answer to GET /intermediates is not the bridge's: it has no list 'crts'")
+        return [text.encode(errors="replace") for text in texts]
+
+    def enroll(
+        self, base: str, device_id: str, body: Mapping[str, Any], context: ssl.SSLContext, seconds: float
+    ) -> Heard:
+        """Post an enrollment or a renewal; see ``Network``."""
+        return self._post(enroll_url(base, device_id), body, context, seconds)
+
+    def activate(
+        self, base: str, device_id: str, body: Mapping[str, Any], context: ssl.SSLContext, seconds: float
+    ) -> Heard:
+        """Post an activation; see ``Network``."""
+        return self._post(activate_url(base, device_id), body, context, seconds)
+
+    def _get(self, url: str, context: ssl.SSLContext, seconds: float) -> Any:
+        """Ask for something public: no answer to that is final, for anybody may have given it."""
+        answer = https.exchange("GET", url, context, seconds, environment=self._environment)
+        try:
+            return _understood(url, answer)
+        except StoppedError as e:
+            raise RefusedError(e.problem, str(e)) from e
+
+    def _post(self, url: str, body: Mapping[str, Any], context: ssl.SSLContext, seconds: float) -> Heard:
+        from enroll.certificates import load_der  # noqa: PLC0415 - slow to import, and not needed to ask
+
+        sent = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        answer = https.exchange("POST", url, context, seconds, environment=self._environment, body=sent)
+        understood = _understood(url, answer)
+        try:
+            return Heard(understood, tuple(load_der(der) for der in answer.server_chain))
+        except ValueError as e:
+            raise ForeignAnswerError(f"{url}: the server shows a certificate that cannot be read") from e
 
 
-async def post_enroll(
-    base: str, device_id: str, request: EnrollRequest, context: ssl.SSLContext, seconds: float
-) -> object:
-    """Post an enrollment and return the JSON of a 200 or 201, unchecked.
-
-    :param seconds: total time for connection and answer.
-    :raises StoppedError: a problem document with a final code.
-    :raises TryAgainError: everything else, with the ``Retry-After`` of the answer.
-    """
-    url = f"{base}/devices/{quote(device_id, safe='')}/enroll"
-    return await _call("POST", url, context, seconds, body=request.to_json())
+def enroll_url(base: str, device_id: str) -> str:
+    """Return the address of WIRE §1."""
+    return f"{base}/devices/{quote(device_id, safe='')}/enroll"
 
 
-async def _call(
-    method: str, url: str, context: ssl.SSLContext, seconds: float, body: Mapping[str, Any] | None = None
-) -> Any:
-    headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "iot-enroll"}
-    try:
-        async with (
-            asyncio.timeout(seconds),
-            httpx.AsyncClient(verify=context, timeout=seconds, headers=headers) as client,
-            client.stream(method, url, json=body, follow_redirects=False) as response,
-        ):
-            content = await _bounded(response)
-    except TimeoutError as e:
-        raise UnreachableError(f"{url}: no whole answer within {seconds:.0f} s") from e
-    except (httpx.HTTPError, httpx.InvalidURL, OSError) as e:
-        raise UnreachableError(f"{url}: {_why(e)}") from e
-    except (ValueError, ImportError) as e:  # what httpx makes of HTTPS_PROXY and its like
-        raise UnreachableError(f"{url}: {_why(e)}; check the proxy variables") from e
-    return _understood(url, response, content)
+def activate_url(base: str, device_id: str) -> str:
+    """Return the address of WIRE §4."""
+    return f"{base}/devices/{quote(device_id, safe='')}/activate"
 
 
-async def _bounded(response: httpx.Response) -> bytes:
-    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise ForeignAnswerError(f"{response.url}: a compressed answer was not asked for")
-    content = bytearray()
-    async for chunk in response.aiter_raw():
-        content += chunk
-        if len(content) > MAX_ANSWER:
-            raise ForeignAnswerError(f"{response.url}: the answer is larger than {MAX_ANSWER} bytes")
-    return bytes(content)
-
-
-def _understood(url: str, response: httpx.Response, content: bytes) -> Any:
-    status = response.status_code
-    wait = retry_after(response.headers)
-    if response.is_redirect or 300 <= status < 400:  # noqa: PLR2004 - the class of redirects
+def _understood(url: str, answer: Answer) -> Any:
+    status, wait = answer.status, retry_after(answer.headers)
+    if status in _REDIRECTS:
         raise ForeignAnswerError(f"{url}: answers with a redirect ({status}), which the bridge never does")
     try:
-        data = json.loads(content)
+        data = json.loads(answer.content)
     except (ValueError, RecursionError) as e:
-        kind = response.headers.get("Content-Type", "no content type")[:60]
+        kind = printable(answer.headers.get("content-type", "no content type"), 60)
         text = f"{url}: status {status}, but not the bridge's JSON ({kind!r}); a proxy or captive portal may answer"
         raise ForeignAnswerError(text, retry_after=wait) from e
     if status in {HTTPStatus.OK, HTTPStatus.CREATED}:
@@ -137,7 +184,7 @@ def _refusal(url: str, status: int, data: object, wait: float | None) -> Stopped
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds of ``Retry-After`` (RFC 9110 §10.2.3), or ``None``.
+    """Return the seconds of ``Retry-After`` (RFC 9110 §10.2.3), or ``None``; names are in lower case.
 
     A date counts from the answer's own ``Date``: the device's clock may be wrong.
     """
@@ -155,10 +202,3 @@ def printable(text: str, limit: int = 400) -> str:
     """Return a stranger's text fit for a terminal: one line, no control characters, bounded."""
     flat = "".join(c if c.isprintable() else " " for c in text[: limit + 1])
     return flat if len(flat) <= limit else f"{flat[:limit]}…"
-
-
-def _why(error: Exception) -> str:
-    said = printable(str(error)) or type(error).__name__
-    if "CERTIFICATE_VERIFY_FAILED" in said:
-        return f"its certificate does not hold against the pinned root ({said}); check the fingerprint and the clock"
-    return said

@@ -1,10 +1,11 @@
-"""Whom the device believes: the pinned root, the optional second pin, and paths that end there.
+"""Whom the device believes: the pinned roots, the optional second pins, and paths that end there.
 
 Responsible for comparing certificates with fingerprints, for checking that a chain stands in issuing order
 (signatures, basicConstraints, keyUsage, dates: RFC 5280 §6.1 as far as a fixed path needs it), and for TLS
 contexts that trust the anchor alone.
 
-Not responsible for fetching anything, nor for what the leaf says about the device (``enroll.leaf``).
+Not responsible for fetching anything, for what time it is (``enroll.clock``), nor for what the leaf says about
+the device (``enroll.leaf``).
 """
 
 from __future__ import annotations
@@ -12,14 +13,15 @@ from __future__ import annotations
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import pairwise
 from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 
+from enroll.certificates import load_all, pem, sha256, subject, validity, verify_issued
+from enroll.clock import Belief
 from enroll.errors import AnswerRejectedError, ForeignAnswerError, RootMismatchError
 from enroll.names import Fingerprint
 
@@ -27,174 +29,213 @@ MAX_CHAIN: Final = 6
 """Most issuing certificates between leaf and root."""
 
 _WEAK: Final = (hashes.MD5, hashes.SHA1)
+_NO_CHECK_TIME: Final = 0x200000
+"""``X509_V_FLAG_NO_CHECK_TIME`` of OpenSSL 1.1 and later, which Python's ssl does not name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """The end of every path the device accepts: the pinned root and, where pinned, the tenant's issuing CA."""
+    """Where every path that the device accepts ends: at any of the pinned roots.
 
-    root: x509.Certificate
-    issuer: x509.Certificate | None = None
+    With pinned issuing CAs one of them must stand on the path, and servers must chain to one of them.
+    """
+
+    roots: tuple[x509.Certificate, ...]
+    issuers: tuple[x509.Certificate, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.roots:
+            raise ValueError("an anchor needs a root")
 
     @property
-    def certificate(self) -> x509.Certificate:
-        """The certificate that servers must chain to: the issuing CA where it is pinned, else the root."""
-        return self.issuer or self.root
+    def certificates(self) -> tuple[x509.Certificate, ...]:
+        """What servers must chain to: the issuing CAs where they are pinned, else the roots."""
+        return self.issuers or self.roots
 
 
-def sha256(certificate: x509.Certificate) -> Fingerprint:
-    """Return the SHA-256 of the certificate's DER."""
-    return Fingerprint(certificate.fingerprint(hashes.SHA256()).hex())
-
-
-def pem(certificates: Sequence[x509.Certificate]) -> bytes:
-    """Return the certificates as one PEM text, without anything that stood around them."""
-    return b"".join(c.public_bytes(serialization.Encoding.PEM) for c in certificates)
-
-
-def subject(certificate: x509.Certificate) -> str:
-    """Return the subject in the order and form OpenSSL prints it: ``O=Tenant, CN=Root CA``."""
-    try:
-        return ", ".join(f"{a.rfc4514_attribute_name}={a.value!s}" for a in certificate.subject)
-    except ValueError:
-        return "(unreadable subject)"
-
-
-def load_certificates(text: bytes) -> list[x509.Certificate]:
-    """Parse every certificate of a PEM text, in order.
-
-    :raises ValueError: no certificate in it, or one that is malformed.
-    """
-    try:
-        return x509.load_pem_x509_certificates(text)
-    except UnsupportedAlgorithm as e:
-        raise ValueError(str(e)) from e
-
-
-def pinned_root(unverified_pem: bytes, pin: Fingerprint) -> x509.Certificate:
-    """Return the root certificate if it is the pinned one, self-signed and a CA.
+def pinned_root(unverified_pem: bytes, pins: Sequence[Fingerprint]) -> x509.Certificate:
+    """Return the root certificate if it is one of the pinned ones, self-signed and a CA; its dates are not looked at.
 
     :raises ForeignAnswerError: not exactly one certificate.
     :raises RootMismatchError: another digest; both values are in the text.
     :raises AnswerRejectedError: the pinned certificate is no root.
     """
     try:
-        served = load_certificates(unverified_pem)
+        served = load_all(unverified_pem)
     except ValueError as e:
         raise ForeignAnswerError("what was served as root is no certificate") from e
     if len(served) != 1:
         raise ForeignAnswerError(f"{len(served)} certificates were served as root; exactly one is expected")
     root = served[0]
-    if sha256(root) != pin:
-        raise RootMismatchError(wanted=str(pin), served=str(sha256(root)))
+    if sha256(root) not in pins:
+        raise RootMismatchError(wanted=" or ".join(map(str, pins)), served=str(sha256(root)))
     _check_issued(root, root)
     _check_authority(root, cas_below=0)
     return root
 
 
-def pinned_issuer(
-    unverified: Sequence[x509.Certificate], pin: Fingerprint, root: x509.Certificate, now: datetime
-) -> x509.Certificate:
-    """Return the certificate with the pinned digest if it chains to the root through the others.
+def pinned_issuers(
+    unverified: Sequence[x509.Certificate],
+    pins: Sequence[Fingerprint],
+    roots: Sequence[x509.Certificate],
+    belief: Belief,
+) -> tuple[x509.Certificate, ...]:
+    """Return the certificates with a pinned digest that chain to a root through the others: at least one.
 
-    :raises AnswerRejectedError: it is not among them, or no path leads from it to the root.
+    :raises AnswerRejectedError: none is among them, or no path leads from any of them to a root.
     """
-    found = [c for c in unverified if sha256(c) == pin]
+    found = [c for c in dict.fromkeys(unverified) if sha256(c) in pins]
     if not found:
+        wanted = " or ".join(map(str, pins))
         served = ", ".join(str(sha256(c)) for c in unverified[:MAX_CHAIN]) or "none"
         raise AnswerRejectedError(
-            f"no issuing CA with the pinned SHA-256 {pin} is served (served: {served}). "
+            f"no issuing CA with the pinned SHA-256 {wanted} is served (served: {served}). "
             "Check ENROLL_ISSUER_FINGERPRINT."
         )
-    path = [found[0]]
-    others = [c for c in unverified if c != found[0]]
-    while path[-1].issuer != root.subject and len(path) <= MAX_CHAIN:
-        above = next((c for c in others if c.subject == path[-1].issuer), None)
+    held: list[x509.Certificate] = []
+    refusal: AnswerRejectedError | None = None
+    for issuer in found:
+        try:
+            check_authorities(_climb(issuer, unverified, roots), roots, belief)
+        except AnswerRejectedError as e:
+            refusal = refusal or e
+        else:
+            held.append(issuer)
+    if refusal is not None and not held:
+        raise refusal
+    return tuple(held)
+
+
+def _climb(
+    issuer: x509.Certificate, others: Sequence[x509.Certificate], roots: Sequence[x509.Certificate]
+) -> list[x509.Certificate]:
+    """Return the path from the issuer upwards, each link signed, until below a root or at a gap."""
+    path = [issuer]
+    while len(path) <= MAX_CHAIN and not any(_issued(path[-1], root) for root in roots):
+        above = next((c for c in others if c not in path and _issued(path[-1], c)), None)
         if above is None:
             break
-        others.remove(above)
         path.append(above)
-    check_authorities(path, root, now)
-    return found[0]
+    return path
 
 
-def check_path(leaf: x509.Certificate, chain: Sequence[x509.Certificate], anchor: Anchor, now: datetime) -> None:
-    """Check that leaf, chain and root stand in issuing order, every link signed, every issuer a valid CA.
+def check_path(
+    leaf: x509.Certificate, chain: Sequence[x509.Certificate], anchor: Anchor, belief: Belief
+) -> x509.Certificate:
+    """Check that leaf, chain and a root stand in issuing order, every link signed, every issuer a valid CA.
+
+    The leaf's own dates are not looked at (``check_dates``).
 
     :param chain: issuing CA first, then its issuers, without the root.
-    :raises AnswerRejectedError: says which link fails. With a pinned issuing CA it must be on the path.
+    :returns: the root at which the path ends.
+    :raises AnswerRejectedError: says which link fails. With pinned issuing CAs one of them must be on the path.
     """
     if not 1 <= len(chain) <= MAX_CHAIN:
         raise AnswerRejectedError(f"the chain holds {len(chain)} certificates; 1 to {MAX_CHAIN} are expected")
-    if anchor.issuer is not None and anchor.issuer not in chain:
+    if anchor.issuers and not any(c in anchor.issuers for c in chain):
         raise AnswerRejectedError(
             "the certificate was not issued under the pinned issuing CA. Check ENROLL_ISSUER_FINGERPRINT."
         )
     _check_issued(leaf, chain[0])
-    check_authorities(chain, anchor.root, now)
+    return check_authorities(chain, anchor.roots, belief)
 
 
-def check_authorities(chain: Sequence[x509.Certificate], root: x509.Certificate, now: datetime) -> None:
-    """Check a path of CA certificates up to and with the root.
+def check_authorities(
+    chain: Sequence[x509.Certificate], roots: Sequence[x509.Certificate], belief: Belief
+) -> x509.Certificate:
+    """Check a path of CA certificates up to and with one of the roots, which is returned.
 
     :raises AnswerRejectedError: a link, a constraint or a date does not hold.
     """
+    root = next((r for r in roots if _issued(chain[-1], r)), roots[0])
     path = [*chain, root]
     for below, above in pairwise(path):
         _check_issued(below, above)
     for cas_below, certificate in enumerate(path):
         _check_authority(certificate, cas_below)
-        check_dates(certificate, now)
+        check_dates(certificate, belief)
+    return root
 
 
-def check_dates(certificate: x509.Certificate, now: datetime) -> None:
-    """Check that the time lies within the certificate's validity.
+def check_dates(certificate: x509.Certificate, belief: Belief) -> None:
+    """Check that the time lies within the certificate's validity, if a time is believed at all.
 
     :raises AnswerRejectedError: it does not; the text names both and the clock.
     """
-    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    if not begin <= now <= end:
+    dates = validity(certificate)
+    if belief.trusted and not dates.covers(belief.now):
         raise AnswerRejectedError(
-            f"the certificate of {subject(certificate)} is valid from {begin:%Y-%m-%dT%H:%MZ} to "
-            f"{end:%Y-%m-%dT%H:%MZ}, and this device's clock says {now:%Y-%m-%dT%H:%MZ}; check the clock"
+            f"the certificate of {subject(certificate)} is valid from {dates.begin:%Y-%m-%dT%H:%MZ} to "
+            f"{dates.end:%Y-%m-%dT%H:%MZ}, and this device takes it to be {belief.now:%Y-%m-%dT%H:%MZ}; check the clock"
         )
 
 
-def system_context() -> ssl.SSLContext:
+def extend_chain(
+    server_chain: Sequence[x509.Certificate], candidates: Sequence[x509.Certificate]
+) -> tuple[x509.Certificate, ...]:
+    """Return a server's chain with those candidates appended that really issued the certificate before.
+
+    Before Python 3.13 TLS tells a server's leaf only; the candidates (the ``ca_chain`` of its answer, the
+    anchor) make its chain known as far as possible, and with it the time in which it can speak.
+    """
+    path = list(server_chain)
+    while path and len(path) <= MAX_CHAIN + 1:
+        above = next((c for c in candidates if c not in path and _issued(path[-1], c)), None)
+        if above is None:
+            break
+        path.append(above)
+    return tuple(path)
+
+
+def system_context(*, check_dates: bool) -> ssl.SSLContext:
     """Return a client context that checks host names and trusts the system's authorities alone."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context = _bare_context(check_dates=check_dates)
     context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     return context
 
 
-def server_context(anchor: Anchor, *, system: bool) -> ssl.SSLContext:
-    """Return a client context that checks host names and trusts the anchor alone (or, if told, the system).
+def server_context(anchor: Anchor, *, system: bool, check_dates: bool) -> ssl.SSLContext:
+    """Return a client context that checks host names and trusts the anchor alone (if told, the system besides).
 
     A pinned issuing CA is an anchor without its issuer (``X509_V_FLAG_PARTIAL_CHAIN``), so that a server
     certified by another sub-CA of the same root is refused.
+
+    :param check_dates: false only while no time is believed; signatures and names are checked all the same.
     """
-    if system:
-        context = system_context()
-    else:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_verify_locations(cadata=pem([anchor.certificate]).decode("ascii"))
-    if anchor.issuer is not None:
+    context = system_context(check_dates=check_dates) if system else _bare_context(check_dates=check_dates)
+    context.load_verify_locations(cadata=pem(anchor.certificates).decode("ascii"))
+    if anchor.issuers:
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return context
 
 
-def _check_issued(child: x509.Certificate, issuer: x509.Certificate) -> None:
-    if isinstance(child.signature_hash_algorithm, _WEAK):
-        raise AnswerRejectedError(f"the certificate of {subject(child)} is signed with a broken hash")
+def _bare_context(*, check_dates: bool) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if not check_dates:
+        context.verify_flags |= ssl.VerifyFlags(_NO_CHECK_TIME)
+    return context
+
+
+def _issued(child: x509.Certificate, issuer: x509.Certificate) -> bool:
     try:
-        child.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as e:
+        verify_issued(child, issuer)
+    except (ValueError, InvalidSignature):
+        return False
+    return True
+
+
+def _check_issued(child: x509.Certificate, issuer: x509.Certificate) -> None:
+    try:
+        weak = isinstance(child.signature_hash_algorithm, _WEAK)
+        verify_issued(child, issuer)
+    except (ValueError, InvalidSignature, UnsupportedAlgorithm) as e:
         raise AnswerRejectedError(
             f"the certificate of {subject(child)} was not issued by {subject(issuer)}: "
             "the chain is not in issuing order, or ends at another root than the pinned one"
         ) from e
+    if weak:
+        raise AnswerRejectedError(f"the certificate of {subject(child)} is signed with a broken hash")
 
 
 def _check_authority(certificate: x509.Certificate, cas_below: int) -> None:
