@@ -133,7 +133,9 @@ class IssuanceRow(Row, table=True):
         _partial("uq_issuance_current", "device", where="state = 'current'", unique=True),
         _partial("uq_issuance_taken", "spki", where="taken", unique=True),
         _partial("ix_issuance_deadline", "deadline", where="state = 'intent'"),
-        _partial("ix_issuance_not_after", "not_after", where="state = 'pending'"),
+        # The second condition keeps it from those who look for a device's pending one: to PostgreSQL's planner any
+        # index over few rows is as good as another.
+        _partial("ix_issuance_not_after", "not_after", where="state = 'pending' AND not_after IS NOT NULL"),
         _partial("ix_issuance_superseded", "device", where="state = 'superseded'"),
         _partial("ix_issuance_requested", "requested", where="requested IS NOT NULL"),
         Index("ix_issuance_device", "device", "created_at"),

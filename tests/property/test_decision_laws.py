@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.admission.policies import OpenDoor, RegisteredOnly
-from bridge.enrollment.decision import Rules, decide
+from bridge.enrollment.decision import Rules, decide, decide_activation
 from bridge.errors import Refused
-from bridge.model.facts import AnswerStored, AwaitAttempt, Begin, Csr, EnrollmentRequest, Facts
+from bridge.model.facts import Activate, AnswerStored, AwaitAttempt, Begin, Csr, EnrollmentRequest, Facts, LeafFacts
 from bridge.model.identity import DeviceId, Fingerprint, Pem, Serial, WireGuardKey
 from bridge.model.records import (
     LIVE_STATES,
@@ -146,7 +146,12 @@ requests = st.builds(
     inventory=st.none(),
     proven_leaf=maybe(leaves),
 )
-all_rules = st.builds(Rules, policy=st.sampled_from([RegisteredOnly(), OpenDoor()]), reenrollment_allowed=st.booleans())
+all_rules = st.builds(
+    Rules,
+    policy=st.sampled_from([RegisteredOnly(), OpenDoor()]),
+    reenrollment_allowed=st.booleans(),
+    renew_grace=st.sampled_from([1, 3600, 7200]).map(lambda seconds: timedelta(seconds=seconds)),
+)
 
 Answer = str | tuple[object, ...]
 
@@ -185,6 +190,8 @@ class Case:
         self.renewal = bool(
             facts.current and request.proven_leaf and request.proven_leaf == facts.current.leaf_sha256 and not self.new
         )
+        if self.renewal and facts.current.not_after is not None:
+            self.renewal = NOW - facts.current.not_after < rules.renew_grace
         self.reenrollable = facts.window is not None or rules.reenrollment_allowed
 
     def other_spelling(self) -> bool:
@@ -344,6 +351,60 @@ def test_no_answer_is_a_certificate_that_is_over(request: EnrollmentRequest, fac
     if said[0] == "answer":
         assert said[1].state in ANSWERABLE
         assert said[1].not_after is None or said[1].not_after > NOW
+
+
+# -- activation --------------------------------------------------------------------------------------------------
+leaf_facts = st.builds(
+    LeafFacts,
+    now=st.just(NOW),
+    device=maybe(devices),
+    issuance=maybe(issuances([state for state in IssuanceState if state is not IssuanceState.INTENT])),
+    attempt=maybe(issuances([IssuanceState.INTENT])),
+    lease=maybe(leases),
+)
+
+
+def activation_told(facts: LeafFacts) -> Answer:
+    try:
+        decision = decide_activation(facts)
+    except Refused as refused:
+        return refused.code
+    match decision:
+        case AnswerStored(issuance, lease):
+            return ("answer", issuance, lease)
+        case Activate(pending, epoch):
+            return ("activate", pending, epoch)
+
+
+def activation_of_the_table(facts: LeafFacts) -> Answer:
+    """Return the same, told a second time, in the order of the protocol's section 4."""
+    leaf, attempt = facts.issuance, facts.attempt
+    if facts.device is not None and facts.device.state is DeviceState.TOMBSTONE:
+        return "retired"
+    usable = facts.device is not None and leaf is not None
+    if usable and leaf.state is IssuanceState.CURRENT:
+        return ("answer", leaf, facts.lease)
+    ended = usable and leaf.not_after is not None and leaf.not_after <= NOW
+    if not usable or leaf.state is not IssuanceState.PENDING or ended:
+        return "superseded"
+    if attempt is not None and attempt.kind is Kind.REENROLL and not attempt.refused and attempt.deadline > NOW:
+        return "in_progress"
+    return ("activate", leaf, facts.device.epoch)
+
+
+@settings(max_examples=400, deadline=None)
+@given(leaf_facts)
+def test_every_activation_has_the_answer_of_the_table(facts: LeafFacts) -> None:
+    assert activation_told(facts) == activation_of_the_table(facts)
+
+
+@settings(max_examples=100, deadline=None)
+@given(leaf_facts)
+def test_what_was_activated_is_answered_and_never_activated_again(facts: LeafFacts) -> None:
+    said = activation_told(facts)
+    if said[0] == "activate":
+        after = replace(facts, issuance=said[1].with_state(IssuanceState.CURRENT))
+        assert activation_told(after) == ("answer", after.issuance, facts.lease)
 
 
 @pytest.mark.parametrize("state", sorted(LIVE_STATES))

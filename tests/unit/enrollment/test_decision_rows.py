@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from bridge.admission.policies import OpenDoor, RegisteredOnly
-from bridge.enrollment.decision import Rules, decide
+from bridge.enrollment.decision import Rules, decide, decide_activation
 from bridge.errors import (
     AttemptOpen,
     Expired,
@@ -17,11 +18,12 @@ from bridge.errors import (
     KeyInUse,
     NotAdmitted,
     Retired,
+    Superseded,
     VoucherRequired,
     WireGuardKeyDiffers,
     WireGuardKeyInUse,
 )
-from bridge.model.facts import AnswerStored, AwaitAttempt, Begin
+from bridge.model.facts import Activate, AnswerStored, AwaitAttempt, Begin, LeafFacts
 from bridge.model.identity import DeviceId
 from bridge.model.records import DeviceState, IssuanceState, Kind
 from bridge.ports.admission import Admitted, Candidate
@@ -249,6 +251,80 @@ def test_proof_by_another_leaf_renews_nothing(world: Any) -> None:
         decide(request, world.active(), RULES)
     with pytest.raises(IdentityExists):
         decide(request, world.active(current=None), RULES)
+
+
+@pytest.mark.parametrize(("since", "proves"), [(0, True), (29, True), (30, False), (300, False)])
+def test_expired_current_leaf_proves_for_the_grace(world: Any, since: int, proves: bool) -> None:
+    current = world.issuance("old", not_after=world.now - timedelta(days=since))
+    request = world.request(proven_leaf=world.digest("leaf old"))
+    rules = Rules(RegisteredOnly(), renew_grace=timedelta(days=30))
+    if proves:
+        assert decide(request, world.active(current=current), rules) == Begin(Kind.RENEW, 1, proven=False)
+    else:
+        with pytest.raises(IdentityExists):
+            decide(request, world.active(current=current), rules)
+
+
+def test_proof_changes_nothing_for_a_device_that_is_not_active(world: Any) -> None:
+    facts = world.facts(device=world.device(DeviceState.REGISTERED, generation=2))
+    request = world.request(proven_leaf=world.digest("leaf old"))
+    assert decide(request, facts, RULES) == decide(world.request(), facts, RULES) == Begin(Kind.FIRST, 3, proven=False)
+
+
+def test_proof_that_does_not_prove_leaves_a_window_open(world: Any) -> None:
+    request = world.request(proven_leaf=world.digest("leaf older"))
+    assert decide(request, world.active(window=world.window()), RULES).kind is Kind.REENROLL
+
+
+# -- activation --------------------------------------------------------------------------------------------------
+def holding(world: Any, leaf: Any, **changes: Any) -> LeafFacts:
+    return replace(LeafFacts(world.now, world.device(), leaf, None, world.lease()), **changes)
+
+
+def test_pending_leaf_is_activated_at_the_devices_epoch(world: Any) -> None:
+    pending = world.issuance("new", IssuanceState.PENDING, kind=Kind.RENEW, epoch=2)
+    assert decide_activation(holding(world, pending)) == Activate(pending, world.device().epoch)
+
+
+def test_current_leaf_is_answered_also_when_it_has_ended_or_an_attempt_is_open(world: Any) -> None:
+    for changes in ({}, {"not_after": world.now}):
+        current = world.issuance("new", **changes)
+        attempt = world.issuance("other", IssuanceState.INTENT, kind=Kind.REENROLL)
+        assert decide_activation(holding(world, current, attempt=attempt)) == AnswerStored(current, world.lease())
+
+
+@pytest.mark.parametrize("state", ENDED)
+def test_leaf_that_is_over_is_superseded(world: Any, state: IssuanceState) -> None:
+    with pytest.raises(Superseded):
+        decide_activation(holding(world, world.issuance("new", state)))
+
+
+def test_pending_leaf_that_ended_is_superseded(world: Any) -> None:
+    with pytest.raises(Superseded, match="ended before"):
+        decide_activation(holding(world, world.issuance("new", IssuanceState.PENDING, not_after=world.now)))
+
+
+def test_leaf_or_device_that_is_unknown_is_superseded(world: Any) -> None:
+    for changes in ({"issuance": None}, {"device": None}):
+        with pytest.raises(Superseded):
+            decide_activation(holding(world, world.issuance("new", IssuanceState.PENDING), **changes))
+
+
+def test_tombstone_comes_before_everything(world: Any) -> None:
+    for state in IssuanceState:
+        facts = holding(world, world.issuance("new", state), device=world.device(DeviceState.TOMBSTONE))
+        with pytest.raises(Retired):
+            decide_activation(facts)
+
+
+def test_activation_waits_for_an_open_reenrollment_only(world: Any) -> None:
+    pending = world.issuance("new", IssuanceState.PENDING)
+    attempt = world.issuance("other", IssuanceState.INTENT, kind=Kind.REENROLL)
+    with pytest.raises(AttemptOpen) as refused:
+        decide_activation(holding(world, pending, attempt=attempt))
+    assert refused.value.retry_after == 15.0
+    for changes in ({"kind": Kind.RENEW}, {"refused": True}, {"deadline": world.now}):
+        assert isinstance(decide_activation(holding(world, pending, attempt=replace(attempt, **changes))), Activate)
 
 
 # -- re-enrollment -----------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import copy
+import hashlib
 import json
 import os
 import shutil
@@ -23,9 +24,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from fastapi import FastAPI
+from jwt import PyJWS
 
 from bridge.admission.policies import OpenDoor, RegisteredOnly
 from bridge.enrollment.decision import Rules
+from bridge.enrollment.proof import algorithm_of
 from bridge.enrollment.renewal import Renewal
 from bridge.enrollment.service import Enrollment, Terms
 from bridge.errors import BridgeError
@@ -46,7 +49,7 @@ from bridge.routes.parts import (
     WebhookTerms,
 )
 from bridge.store.open import open_registry
-from enroll.wire import PROBLEM_JSON, Problem
+from enroll.wire import PROBLEM_JSON, PROOF_TYPE, Act, Problem
 
 START = datetime(2026, 4, 11, 10, 0, tzinfo=UTC)
 LIFETIME = timedelta(days=90)
@@ -311,3 +314,87 @@ def post(open_house: House) -> Any:
         return problem
 
     return refused
+
+
+@dataclass
+class RenewingDevice:
+    """A device that signs its proofs with PyJWT, as the agent does, or as an attacker would."""
+
+    house: House
+    name: str
+    make_csr: Callable[..., str]
+    wg_key: str | None = None
+    key: Any = None
+    """Of the certificate in use."""
+    leaf: str = ""
+    next_key: Any = None
+    next_leaf: str = ""
+
+    @property
+    def root(self) -> str:
+        return self.house.parts.trust.root_sha256.hex
+
+    async def post(self, path: str, body: Mapping[str, Any]) -> httpx.Response:
+        async with self.house.client() as client:
+            return await client.post(path, json=body)
+
+    async def enroll(self, key: Any = None, wg_key: str | None = None) -> httpx.Response:
+        self.key, self.wg_key = key or ec.generate_private_key(ec.SECP256R1()), wg_key
+        body = {"csr_pem": self.make_csr(self.name, key=self.key), "wg_public_key": wg_key}
+        answer = await self.post(f"/devices/{self.name}/enroll", body)
+        assert answer.status_code == 201, answer.text
+        self.leaf = digest_of(answer)
+        return answer
+
+    def claims(self, act: Act, csr: str | None = None, **changes: Any) -> dict[str, Any]:
+        """What a sound proof would say."""
+        der = None if csr is None else x509.load_pem_x509_csr(csr.encode()).public_bytes(Encoding.DER)
+        said = {
+            "aud": self.root,
+            "act": act.value,
+            "device_id": self.name,
+            "csr_sha256": None if der is None else hashlib.sha256(der).hexdigest(),
+            "wg_public_key": self.wg_key if act is Act.RENEW else None,
+            "leaf": self.leaf if act is Act.RENEW else self.next_leaf,
+        }
+        return said | changes
+
+    def sign(self, claims: Mapping[str, Any], key: Any = None, header: Mapping[str, Any] | None = None) -> str:
+        key = key or self.key
+        payload = json.dumps(claims).encode()
+        return PyJWS().encode(payload, key, algorithm_of(key.public_key()), {"typ": PROOF_TYPE} | dict(header or {}))
+
+    async def renew(self, proof: str | None = None, **body: Any) -> httpx.Response:
+        """Ask with a new key, or with the one of the last try; with a sound proof unless another is given."""
+        self.next_key = self.next_key or ec.generate_private_key(ec.SECP256R1())
+        csr = self.make_csr(self.name, key=self.next_key)
+        proof = proof or self.sign(self.claims(Act.RENEW, csr))
+        sent = {"csr_pem": csr, "wg_public_key": self.wg_key, "proof": proof} | body
+        answer = await self.post(f"/devices/{self.name}/enroll", sent)
+        if answer.status_code in {200, 201}:
+            self.next_leaf = digest_of(answer)
+        return answer
+
+    async def activate(self, proof: str | None = None, prefix: str = "") -> httpx.Response:
+        """Ask, with a sound proof unless another is given."""
+        proof = proof or self.sign(self.claims(Act.ACTIVATE), self.next_key)
+        return await self.post(f"{prefix}/devices/{self.name}/activate", {"proof": proof})
+
+    def promote(self) -> None:
+        """Take the new pair into use."""
+        self.key, self.leaf, self.next_key, self.next_leaf = self.next_key, self.next_leaf, None, ""
+
+    async def states(self) -> list[str]:
+        found = await self.house.registry.read(lambda tx: tx.issuances(DeviceId(self.name)))
+        return [one.state.value for one in found]
+
+
+def digest_of(answer: httpx.Response) -> str:
+    """Return the SHA-256 of the DER of the certificate that was answered."""
+    return x509.load_pem_x509_certificate(answer.json()["cert"].encode()).fingerprint(hashes.SHA256()).hex()
+
+
+@pytest.fixture
+def pump(open_house: House, new_csr: Callable[..., str]) -> RenewingDevice:
+    """A device that may come in, and did not yet."""
+    return RenewingDevice(open_house, "pump-7", new_csr)

@@ -15,7 +15,7 @@ depends_on: Final = None
 
 def upgrade() -> None:
     """Add the indexes."""
-    _partial("ix_issuance_not_after", "not_after", "state = 'pending'")
+    _partial("ix_issuance_not_after", "not_after", "state = 'pending' AND not_after IS NOT NULL")
     _partial("ix_issuance_superseded", "device", "state = 'superseded'")
 
 
