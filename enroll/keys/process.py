@@ -25,11 +25,16 @@ _PR_SET_DUMPABLE: Final = 4
 _LEAST_DESCRIPTOR: Final = 200
 """Above all that children are given, so that the name means nothing to them."""
 
-Execute = Callable[[str, Sequence[str], Mapping[str, str]], object]
+Execute = Callable[[str, list[str], dict[str, str]], object]
+
+
+def _exec(program: str, arguments: list[str], environment: dict[str, str]) -> None:
+    """Become another program: this process, its descriptors, nothing of its memory."""
+    os.execve(program, arguments, environment)  # noqa: S606 - the interpreter that runs this, with its own arguments
 
 
 def prepare_process(
-    settings: KeySettings, environment: Mapping[str, str], arguments: Sequence[str], execute: Execute = os.execve
+    settings: KeySettings, environment: Mapping[str, str], arguments: Sequence[str], execute: Execute = _exec
 ) -> None:
     """Make this process fit to hold and use the device's key; to be called before OpenSSL is loaded.
 
@@ -38,16 +43,30 @@ def prepare_process(
 
     :param environment: the process's whole environment.
     :param arguments: the interpreter's whole command line, ``sys.orig_argv``.
+    :param execute: replaces the process; tests watch it.
+    :raises ConfigurationError: OpenSSL cannot be configured as the settings say.
     """
     forbid_core_dumps()
     if MARKER in environment or environment.get("OPENSSL_CONF"):
         return
-    text = openssl_conf.render(settings, environment)
+    text = _openssl_configuration(settings, environment)
     if text is None:
         return
     more = {MARKER: "1", "OPENSSL_CONF": f"/proc/self/fd/{_memory_file(text.encode())}"}
     # The TPM's library writes to standard error what the agent says in a sentence.
-    execute(sys.executable or arguments[0], [*arguments], {"TSS2_LOG": "all+none"} | dict(environment) | more)
+    execute(sys.executable or arguments[0], list(arguments), {"TSS2_LOG": "all+none"} | dict(environment) | more)
+
+
+def _openssl_configuration(settings: KeySettings, environment: Mapping[str, str]) -> str | None:
+    match settings.key:
+        case "tpm":
+            from enroll.keys.tpm_command import TpmCommand  # noqa: PLC0415 - only who has a TPM pays for it
+
+            return openssl_conf.for_tpm(TpmCommand(environment).version())
+        case "pkcs11":
+            return openssl_conf.for_token(settings, environment)
+        case _:
+            return None
 
 
 def forbid_core_dumps() -> None:

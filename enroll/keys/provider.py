@@ -122,12 +122,19 @@ class KeySettings(Protocol):
 
 
 def provider(settings: KeySettings) -> KeyProvider:
-    """Return the provider the settings name."""
+    """Return the provider the settings name; hardware is reached only when it is used.
+
+    :raises ConfigurationError: the settings of the provider are incomplete.
+    """
     match settings.key:
         case "tpm":
             from enroll.keys.tpm import TpmKeys  # noqa: PLC0415 - see the module's docstring
 
             return TpmKeys()
+        case "pkcs11":
+            from enroll.keys.pkcs11 import TokenKeys  # noqa: PLC0415 - as above
+
+            return TokenKeys.of(settings)
         case _:
             from enroll.keys.file import FileKeys  # noqa: PLC0415 - as above
 

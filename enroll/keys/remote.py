@@ -58,7 +58,7 @@ class RemoteEcKey(ec.EllipticCurvePrivateKey):
             raise StorageError(f"the {self._where} gave a signature that does not hold; it may be failing") from e
         return signature
 
-    def exchange(self, algorithm: ec.ECDH, peer_public_key: ec.EllipticCurvePublicKey) -> NoReturn:
+    def exchange(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse: the key is for signatures."""
         raise UnsupportedAlgorithm(f"a key in a {self._where} is for signatures")
 
@@ -66,7 +66,7 @@ class RemoteEcKey(ec.EllipticCurvePrivateKey):
         """Refuse: there is nothing to give."""
         raise UnsupportedAlgorithm(f"the private key is in the {self._where}")
 
-    def private_bytes(self, encoding: Any, format: Any, encryption_algorithm: Any) -> NoReturn:  # noqa: A002 - cryptography's name
+    def private_bytes(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse: there is nothing to give."""
         raise UnsupportedAlgorithm(f"the private key is in the {self._where}")
 

@@ -27,6 +27,7 @@ SECONDS: Final = 60.0
 _INHERITED: Final = ("PATH", "TPM2", "TSS2_", "DBUS_", "OPENSSL_MODULES", "LD_LIBRARY_PATH", "XDG_RUNTIME_DIR")
 _PROVIDERS: Final = ("-provider", "tpm2", "-provider", "default")
 _TPM_ERROR: Final = re.compile(r"ErrorCode \(0x([0-9a-f]{8})\)")
+_VERSION: Final = re.compile(r"tpm2\n.*?version: (\d+(?:\.\d+)*)", re.DOTALL)
 _FORMAT_ONE: Final = 0x080
 _RC_INTEGRITY: Final = 0x09F
 _RC_OBJECT_MEMORY: Final = 0x902
@@ -66,9 +67,18 @@ class TpmCommand:
             return ended.stdout
         raise self._why(ended.stderr.decode(errors="replace"))
 
+    def version(self) -> tuple[int, ...] | None:
+        """Return the version of tpm2-openssl; ``None`` where it or the TPM does not answer."""
+        try:
+            told = self.run("list", "-providers").decode(errors="replace")
+        except (StorageError, ConfigurationError, KeyFormatError):
+            return None
+        found = _VERSION.search(told)
+        return tuple(map(int, found[1].split("."))) if found else None
+
     def _ended(self, line: Sequence[str], given: bytes, descriptor: int) -> subprocess.CompletedProcess[bytes]:
         try:
-            return subprocess.run(
+            return subprocess.run(  # noqa: S603 - the system's openssl, by PATH; nothing of the arguments comes from outside
                 line,
                 input=given,
                 capture_output=True,
