@@ -12,7 +12,7 @@ from pathlib import Path
 
 SUITES = ("architecture", "contract", "crash", "e2e", "property", "races", "unit")
 """Folders below tests/ that must have run at least one test of `make test`."""
-SERVERS = ("ca", "hawkbit", "mosquitto", "postgresql", "wireguard")
+SERVERS = ("ca", "hawkbit", "keys", "mosquitto", "postgresql", "wireguard")
 """Folders below tests/contract/ that must have run at least one test against the real server."""
 
 REAL = ("crash", "e2e", "races")

@@ -25,6 +25,16 @@ PROGRAMS = {
     "openssl": "OpenSSL",
     "curl": "curl",
     "mvn": "Maven",
+    "swtpm": "swtpm",
+    "tpm2_clear": "tpm2-tools",
+    "tpm2-abrmd": "tpm2-abrmd",
+    "dbus-daemon": "D-Bus",
+    "softhsm2-util": "SoftHSM 2",
+}
+LIBRARIES = {
+    "ossl-modules/tpm2.so": "tpm2-openssl",
+    "libtss2-tcti-tabrmd.so.0": "the TPM library's way to tpm2-abrmd",
+    "libtss2-tcti-swtpm.so.0": "the TPM library's way to swtpm",
 }
 _PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 
@@ -33,9 +43,7 @@ def missing() -> Iterator[str]:
     """Yield a line for everything that is missing."""
     if os.geteuid() != 0:
         yield "root (network namespaces, and PostgreSQL as its own user): run it with sudo"
-    for program, name in PROGRAMS.items():
-        if shutil.which(program, path=_PATH) is None:
-            yield f"{name} ({program})"
+    yield from missing_files()
     go, java = version("go", "version"), version("javac", "-version")
     if go < LEAST_GO:
         yield f"Go 1.21 or newer (step-ca is built with it); found {shown(go)}. Newer toolchains come by themselves"
@@ -49,6 +57,16 @@ def missing() -> Iterator[str]:
         yield "the system user postgres (PostgreSQL refuses to run as root)"
     if not Path("/dev/net/tun").exists():
         yield "/dev/net/tun (wireguard-go): modprobe tun, or give the container the device"
+
+
+def missing_files() -> Iterator[str]:
+    """Yield a line for every program and library that is missing."""
+    for program, name in PROGRAMS.items():
+        if shutil.which(program, path=_PATH) is None:
+            yield f"{name} ({program})"
+    for library, name in LIBRARIES.items():
+        if not any(Path("/usr/lib").glob(f"*/{library}")):
+            yield f"{name} ({library})"
 
 
 def version(*command: str) -> tuple[int, ...]:

@@ -4,7 +4,7 @@
 # (needs Go 1.21 or newer), hawkBit by compose/real/hawkbit_server.py.
 set -euo pipefail
 
-# command that must be found : package that brings it
+# command (or library) that must be found : package that brings it
 wanted=(
   wg:wireguard-tools
   wireguard-go:wireguard-go
@@ -19,12 +19,21 @@ wanted=(
   mvn:maven
   javac:default-jdk-headless
   go:golang-go
+  swtpm:swtpm
+  tpm2_clear:tpm2-tools
+  tpm2-abrmd:tpm2-abrmd
+  dbus-daemon:dbus
+  ossl-modules/tpm2.so:tpm2-openssl
+  libtss2-tcti-tabrmd.so.0:libtss2-tcti-tabrmd0
+  libtss2-tcti-swtpm.so.0:libtss2-tcti-swtpm0
+  softhsm2-util:softhsm2
 )
 
 export PATH="$PATH:/usr/sbin:/sbin"
 
 have() {
   if [ "$1" = initdb ] && compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then return 0; fi
+  case "$1" in *.so*) compgen -G "/usr/lib/*/$1" >/dev/null; return ;; esac
   command -v "$1" >/dev/null
 }
 

@@ -10,6 +10,7 @@ SUITES = ("architecture", "contract.ca", "crash", "e2e", "property", "races", "u
 REAL = (
     "contract.ca",
     "contract.hawkbit",
+    "contract.keys",
     "contract.mosquitto",
     "contract.postgresql",
     "contract.wireguard",
