@@ -1,0 +1,394 @@
+"""Pins, paths and TLS contexts over real certificates; and the anchor that is made of them."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from enroll import trust
+from enroll.certificates import Validity, pem, sha256
+from enroll.clock import Belief
+from enroll.errors import (
+    AnswerRejectedError,
+    ForeignAnswerError,
+    RootMismatchError,
+)
+from enroll.names import Fingerprint
+from enroll.trust import Anchor
+
+NOW = datetime(2027, 1, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+TODAY = Belief(NOW, trusted=True, floor=NOW - 30 * DAY)
+NO_CLOCK = Belief(NOW - 30 * DAY, trusted=False, floor=NOW - 30 * DAY)
+PATCH_OF_DATES = Validity(NOW - 30 * DAY, NOW + 30 * DAY)
+
+
+def name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+@dataclass
+class Signer:
+    """A key with a certificate; it can sign whatever a test asks for."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    @classmethod
+    def root(cls, text: str = "Root", dates: Validity = PATCH_OF_DATES, **how: Any) -> Signer:
+        key = ec.generate_private_key(ec.SECP256R1())
+        return cls(cls._signed(key, name(text), name(text), key, dates, **how), key)
+
+    def sub(self, text: str, dates: Validity = PATCH_OF_DATES, **how: Any) -> Signer:
+        key = how.pop("key", None) or ec.generate_private_key(ec.SECP256R1())
+        return Signer(self._signed(self.key, self.certificate.subject, name(text), key, dates, **how), key)
+
+    def leaf(self, text: str = "dev-1", dates: Validity = PATCH_OF_DATES, **how: Any) -> Signer:
+        return self.sub(text, dates, **({"ca": False} | how))
+
+    @staticmethod
+    def _signed(
+        by: ec.EllipticCurvePrivateKey,
+        issuer: x509.Name,
+        subject: x509.Name,
+        key: ec.EllipticCurvePrivateKey,
+        dates: Validity,
+        *,
+        ca: bool | None = True,
+        path_length: int | None = None,
+        signs: bool | None = None,
+        san: Sequence[str] | None = None,
+        usages: Sequence[x509.ObjectIdentifier] = (),
+    ) -> x509.Certificate:
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(issuer)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(dates.begin)
+            .not_valid_after(dates.end)
+        )
+        if ca is not None:
+            builder = builder.add_extension(x509.BasicConstraints(ca, path_length if ca else None), critical=True)
+        if signs is not None:
+            flags = dict.fromkeys(
+                (
+                    "content_commitment",
+                    "key_encipherment",
+                    "data_encipherment",
+                    "key_agreement",
+                    "crl_sign",
+                    "encipher_only",
+                    "decipher_only",
+                ),
+                False,
+            )
+            usage = x509.KeyUsage(digital_signature=not signs, key_cert_sign=signs, **flags)
+            builder = builder.add_extension(usage, critical=True)
+        if san is not None:
+            names = x509.SubjectAlternativeName([x509.DNSName(text) for text in san])
+            builder = builder.add_extension(names, critical=False)
+        if usages:
+            builder = builder.add_extension(x509.ExtendedKeyUsage(list(usages)), critical=False)
+        return builder.sign(by, hashes.SHA256())
+
+
+@dataclass
+class Provider:
+    """root -> ICA -> two tenants' sub-CAs."""
+
+    root: Signer = field(default_factory=Signer.root)
+
+    def __post_init__(self) -> None:
+        self.ica = self.root.sub("ICA")
+        self.sub = self.ica.sub("Tenant", path_length=0)
+        self.neighbour = self.ica.sub("Neighbour", path_length=0)
+        self.leaf = self.sub.leaf()
+
+    @property
+    def chain(self) -> list[x509.Certificate]:
+        return [self.sub.certificate, self.ica.certificate]
+
+
+@pytest.fixture(scope="module")
+def provider() -> Provider:
+    return Provider()
+
+
+def anchor(*roots: Signer, issuers: Sequence[Signer] = ()) -> Anchor:
+    return Anchor(tuple(r.certificate for r in roots), tuple(i.certificate for i in issuers))
+
+
+def pin(signer: Signer) -> Fingerprint:
+    return sha256(signer.certificate)
+
+
+def certificates_of(*signers: Signer) -> list[x509.Certificate]:
+    return [signer.certificate for signer in signers]
+
+
+# Roots by their digests
+
+
+def test_each_of_several_pins_is_good(provider: Provider) -> None:
+    other = Signer.root("Next Root")
+    for root in (provider.root, other):
+        assert trust.pinned_root(pem([root.certificate]), (pin(provider.root), pin(other))) == root.certificate
+
+
+def test_another_root_shows_all_digests(provider: Provider) -> None:
+    wanted = (Fingerprint("ab" * 32), Fingerprint("cd" * 32))
+    with pytest.raises(RootMismatchError) as mismatch:
+        trust.pinned_root(pem([provider.root.certificate]), wanted)
+    for value in (*wanted, pin(provider.root)):
+        assert str(value) in str(mismatch.value)
+
+
+def test_a_pinned_certificate_must_be_a_root(provider: Provider) -> None:
+    no_ca, not_for_signing = Signer.root(ca=False), Signer.root(signs=False)
+    for signer in (provider.sub, provider.leaf, no_ca, not_for_signing, Signer.root(ca=None)):
+        with pytest.raises(AnswerRejectedError):
+            trust.pinned_root(pem([signer.certificate]), (pin(signer),))
+
+
+def test_a_forged_self_signature_is_no_root(provider: Provider) -> None:
+    stranger = Signer.root("Root")
+    forged = Signer(provider.root.sub("Root", key=stranger.key).certificate, stranger.key)
+    with pytest.raises(AnswerRejectedError, match="not issued by"):
+        trust.pinned_root(pem([forged.certificate]), (pin(forged),))
+
+
+def test_exactly_one_certificate_is_served(provider: Provider) -> None:
+    root = provider.root.certificate
+    for text in (b"", b"<html>", pem([root, root]), pem([root])[:-40]):
+        with pytest.raises(ForeignAnswerError):
+            trust.pinned_root(text, (pin(provider.root),))
+
+
+# Issuers by theirs
+
+
+def test_pinned_issuers_are_found_and_climb_to_a_root(provider: Provider) -> None:
+    served = [*certificates_of(provider.neighbour, provider.sub, provider.ica), provider.sub.certificate]
+    roots = certificates_of(Signer.root("Other"), provider.root)
+    assert trust.pinned_issuers(served, (pin(provider.sub),), roots, TODAY) == (provider.sub.certificate,)
+    both = trust.pinned_issuers(served, (pin(provider.sub), pin(provider.neighbour)), roots, TODAY)
+    assert set(both) == set(certificates_of(provider.sub, provider.neighbour))
+    one_unknown = trust.pinned_issuers(served, (Fingerprint("ef" * 32), pin(provider.sub)), roots, TODAY)
+    assert one_unknown == (provider.sub.certificate,)
+
+
+def test_a_pinned_issuer_that_nobody_serves_or_that_hangs_in_the_air_is_refused(provider: Provider) -> None:
+    roots, served = certificates_of(provider.root), certificates_of(provider.sub, provider.ica)
+    with pytest.raises(AnswerRejectedError, match="ENROLL_ISSUER_FINGERPRINT"):
+        trust.pinned_issuers(served, (Fingerprint("ef" * 32),), roots, TODAY)
+    with pytest.raises(AnswerRejectedError, match="ENROLL_ISSUER_FINGERPRINT"):
+        trust.pinned_issuers([], (pin(provider.sub),), roots, TODAY)
+    for gap, among in ((served[:1], roots), (served, certificates_of(Signer.root("Root")))):
+        with pytest.raises(AnswerRejectedError, match="not issued by"):
+            trust.pinned_issuers(gap, (pin(provider.sub),), among, TODAY)
+    with pytest.raises(AnswerRejectedError, match="CA:FALSE"):
+        trust.pinned_issuers([*served, provider.leaf.certificate], (pin(provider.leaf),), roots, TODAY)
+
+
+def test_one_pinned_issuer_that_holds_is_enough(provider: Provider) -> None:
+    ended = provider.ica.sub("Old", Validity(NOW - 20 * DAY, NOW - DAY))
+    served = certificates_of(ended, provider.sub, provider.ica)
+    pins, roots = (pin(ended), pin(provider.sub)), certificates_of(provider.root)
+    assert trust.pinned_issuers(served, pins, roots, TODAY) == (provider.sub.certificate,)
+    assert set(trust.pinned_issuers(served, pins, roots, NO_CLOCK)) == set(served[:2])
+
+
+def test_authorities_that_sign_each_other_in_a_circle_end(provider: Provider) -> None:
+    first, second = Signer.root("A"), Signer.root("B")
+    crossed = [first.sub("B", key=second.key).certificate, second.sub("A", key=first.key).certificate]
+    with pytest.raises(AnswerRejectedError):
+        trust.pinned_issuers(crossed, (sha256(crossed[0]),), certificates_of(provider.root), TODAY)
+
+
+# Paths
+
+
+def test_a_path_ends_at_any_of_the_roots_and_says_at_which(provider: Provider) -> None:
+    other = Signer.root("Other")
+    for roots in ((provider.root,), (provider.root, other), (other, provider.root)):
+        ended = trust.check_path(provider.leaf.certificate, provider.chain, anchor(*roots), TODAY)
+        assert ended == provider.root.certificate
+
+
+def test_a_cross_signed_new_root_leads_to_the_old_one(provider: Provider) -> None:
+    new = Signer.root("New Root")
+    crossed = provider.root.sub("New Root", key=new.key)
+    sub = new.sub("New Sub")
+    chain = certificates_of(sub, crossed)
+    device = sub.leaf().certificate
+    assert trust.check_path(device, chain, anchor(provider.root), TODAY) == provider.root.certificate
+    assert trust.check_path(device, chain[:1], anchor(provider.root, new), TODAY) == new.certificate
+
+
+def below(issuer: Signer, *chain: Signer) -> tuple[Signer, list[Signer]]:
+    return issuer.leaf("dev-2"), [issuer, *chain]
+
+
+PATHS: dict[str, tuple[Callable[[Provider], tuple[Signer, list[Signer]]], str]] = {
+    "out of order": (lambda p: (p.leaf, [p.ica, p.sub]), "issuing order"),
+    "a gap": (lambda p: (p.leaf, [p.sub]), "not issued by"),
+    "none": (lambda p: (p.leaf, []), "holds 0"),
+    "too long": (lambda p: (p.leaf, [p.sub] * 7), "holds 7"),
+    "a namesake's": (lambda p: (Signer.root("Tenant").leaf(), [p.sub, p.ica]), "not issued by"),
+    "another root": (lambda _p: below(Signer.root().sub("Tenant")), "another root"),
+    "by a device": (lambda p: below(p.leaf, p.sub, p.ica), "CA:FALSE"),
+    "by nobody's CA": (lambda p: below(p.ica.sub("bare", ca=None), p.ica), "not a CA certificate"),
+    "too deep": (lambda p: below(p.sub.sub("deep"), p.sub, p.ica), "does not allow 1"),
+    "not for signing": (lambda p: below(p.ica.sub("x", signs=False), p.ica), "not for signing"),
+}
+
+
+@pytest.mark.parametrize("case", PATHS)
+@pytest.mark.parametrize("belief", [TODAY, NO_CLOCK])
+def test_a_path_that_does_not_hold_says_why_with_and_without_a_clock(
+    provider: Provider, case: str, belief: Belief
+) -> None:
+    make, words = PATHS[case]
+    device, chain = make(provider)
+    with pytest.raises(AnswerRejectedError, match=words):
+        trust.check_path(device.certificate, certificates_of(*chain), anchor(provider.root), belief)
+
+
+def test_with_pinned_issuers_one_of_them_is_on_the_path(provider: Provider) -> None:
+    both = anchor(provider.root, issuers=[provider.sub, provider.neighbour])
+    trust.check_path(provider.leaf.certificate, provider.chain, both, TODAY)
+    only_neighbour = anchor(provider.root, issuers=[provider.neighbour])
+    with pytest.raises(AnswerRejectedError, match="ENROLL_ISSUER_FINGERPRINT"):
+        trust.check_path(provider.leaf.certificate, provider.chain, only_neighbour, TODAY)
+
+
+@pytest.mark.parametrize("dates", [Validity(NOW - 9 * DAY, NOW - DAY), Validity(NOW + DAY, NOW + 9 * DAY)])
+def test_dates_of_issuers_count_only_while_a_time_is_believed(provider: Provider, dates: Validity) -> None:
+    sub = provider.ica.sub("Dated", dates)
+    path = sub.leaf().certificate, certificates_of(sub, provider.ica), anchor(provider.root)
+    with pytest.raises(AnswerRejectedError, match="check the clock"):
+        trust.check_path(*path, TODAY)
+    trust.check_path(*path, NO_CLOCK)
+    with pytest.raises(AnswerRejectedError, match=f"{NOW:%Y-%m-%d}"):
+        trust.check_dates(sub.certificate, TODAY)
+    trust.check_dates(sub.certificate, NO_CLOCK)
+
+
+def test_an_anchor_has_a_root() -> None:
+    with pytest.raises(ValueError, match="root"):
+        Anchor(())
+
+
+# A server's chain, as far as it is known
+
+
+def test_a_servers_chain_grows_by_what_really_issued_it(provider: Provider) -> None:
+    namesake = Signer.root().sub("Tenant")
+    candidates = certificates_of(provider.root, provider.neighbour, namesake, provider.ica, provider.sub)
+    grown = trust.extend_chain([provider.leaf.certificate], candidates)
+    assert grown == tuple(certificates_of(provider.leaf, provider.sub, provider.ica, provider.root))
+    assert trust.extend_chain(grown, candidates) == grown
+    assert trust.extend_chain([provider.leaf.certificate], []) == (provider.leaf.certificate,)
+    assert trust.extend_chain([], candidates) == ()
+
+
+# TLS contexts, by real handshakes
+
+
+def handshake(context: ssl.SSLContext, server: Signer, chain: Sequence[x509.Certificate], folder: Path) -> None:
+    """Shake hands in memory with a server of that certificate, dialled as ``bridge.example``."""
+    file = folder / f"{server.certificate.serial_number:x}.pem"
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    secret = server.key.private_bytes(encoding, form, serialization.NoEncryption())
+    file.write_bytes(secret + pem([server.certificate, *chain]))
+    accepting = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    accepting.load_cert_chain(file)
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(back, there, server_hostname="bridge.example")
+    answering = accepting.wrap_bio(there, back, server_side=True)
+    for _ in range(3):
+        for side in (client, answering):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+
+
+def server(by: Signer, dates: Validity | None = None, text: str = "bridge.example") -> Signer:
+    real = datetime.now(UTC).replace(microsecond=0)
+    return by.leaf(
+        text, dates or Validity(real - DAY, real + DAY), san=[text], usages=[ExtendedKeyUsageOID.SERVER_AUTH]
+    )
+
+
+@pytest.fixture(scope="module")
+def lasting() -> Provider:
+    """A provider whose authorities are good at the time of the test: OpenSSL reads the system's clock."""
+    made = Provider(Signer.root("Lasting"))
+    dates = Validity(datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
+    made.root = Signer.root("Lasting", dates)
+    made.ica = made.root.sub("ICA", dates)
+    made.sub, made.neighbour = made.ica.sub("Tenant", dates), made.ica.sub("Neighbour", dates)
+    return made
+
+
+def test_every_pinned_root_vouches_for_servers_and_no_other(lasting: Provider, tmp_path: Path) -> None:
+    context = trust.server_context(anchor(Signer.root(), lasting.root), system=False, check_dates=True)
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+    handshake(context, server(lasting.sub), lasting.chain, tmp_path)
+    for by in (Signer.root("Lasting"), Signer.root("Elsewhere")):
+        with pytest.raises(ssl.SSLCertVerificationError):
+            handshake(context, server(by), [], tmp_path)
+    with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
+        handshake(context, server(lasting.sub, text="other.example"), lasting.chain, tmp_path)
+
+
+def test_with_pinned_issuers_another_tenant_of_the_same_root_is_refused(lasting: Provider, tmp_path: Path) -> None:
+    context = trust.server_context(anchor(lasting.root, issuers=[lasting.sub]), system=False, check_dates=True)
+    handshake(context, server(lasting.sub), lasting.chain, tmp_path)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        handshake(context, server(lasting.neighbour), certificates_of(lasting.neighbour, lasting.ica), tmp_path)
+    both = trust.server_context(
+        anchor(lasting.root, issuers=[lasting.sub, lasting.neighbour]), system=False, check_dates=True
+    )
+    handshake(both, server(lasting.neighbour), certificates_of(lasting.neighbour, lasting.ica), tmp_path)
+
+
+@pytest.mark.parametrize("year", [1990, 2150])
+def test_only_without_a_clock_dates_are_not_looked_at(lasting: Provider, tmp_path: Path, year: int) -> None:
+    dates = Validity(datetime(year, 1, 1, tzinfo=UTC), datetime(year + 1, 1, 1, tzinfo=UTC))
+    dated = server(lasting.sub, dates)
+    for by in (anchor(lasting.root), anchor(lasting.root, issuers=[lasting.sub])):
+        with pytest.raises(ssl.SSLCertVerificationError):
+            handshake(trust.server_context(by, system=False, check_dates=True), dated, lasting.chain, tmp_path)
+        blind = trust.server_context(by, system=False, check_dates=False)
+        handshake(blind, dated, lasting.chain, tmp_path)
+        with pytest.raises(ssl.SSLCertVerificationError):
+            handshake(blind, server(Signer.root("Lasting"), dates), [], tmp_path)
+        with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
+            handshake(blind, server(lasting.sub, dates, "other.example"), lasting.chain, tmp_path)
+
+
+def test_the_systems_authorities_only_if_told(lasting: Provider, tmp_path: Path, monkeypatch: Any) -> None:
+    public = Signer.root("Public", Validity(datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)))
+    file = tmp_path / "system.pem"
+    file.write_bytes(pem([public.certificate]))
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    pinned = trust.server_context(anchor(lasting.root), system=False, check_dates=True)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        handshake(pinned, server(public), [], tmp_path)
+    handshake(trust.server_context(anchor(lasting.root), system=True, check_dates=True), server(public), [], tmp_path)
+    handshake(trust.system_context(check_dates=True), server(public), [], tmp_path)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        handshake(trust.system_context(check_dates=True), server(lasting.sub), lasting.chain, tmp_path)
