@@ -21,6 +21,7 @@ from bridge.adapters.updates import HawkbitServer
 from bridge.admission import policy_named
 from bridge.app.http_clients import connect
 from bridge.enrollment.decision import Rules
+from bridge.enrollment.renewal import Renewal
 from bridge.enrollment.service import Enrollment, Terms
 from bridge.lifecycle.service import Lifecycle
 from bridge.model.identity import DeviceId
@@ -143,6 +144,10 @@ class House:
         """Return the use case, with the CA as it is or as the scenario wants it."""
         terms = Terms(Rules(policy_named("open")), LIFETIME, DEADLINE)
         return Enrollment(self.registry, authority or self.authority, terms, self.clock, SystemRandomness())
+
+    def renewal(self) -> Renewal:
+        """Return the use case of proofs and activation."""
+        return Renewal(self.registry, self.clock)
 
     def lifecycle(self) -> Lifecycle:
         """Return the operator's orders."""

@@ -28,6 +28,8 @@ class DeviceKeys:
 
     csr_pem: str
     wg_key: str
+    key_pem: str
+    """The device's own, for its proofs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +42,8 @@ class Plan:
     """A path, or a URL."""
     folder: str
     """Of this point: journal, report, log and what is shared with the WireGuard server."""
-    keys: tuple[DeviceKeys, DeviceKeys]
-    """The first identity's, and those that the device makes anew."""
+    keys: tuple[DeviceKeys, ...]
+    """The first identity's, and those that the device makes anew, one after the other."""
     recovering: bool = False
     die_at: int | None = None
     both_sides: bool = False
@@ -57,8 +59,7 @@ class Plan:
     def read(line: str) -> Plan:
         """Return the plan of a line."""
         fields = json.loads(line)
-        first, second = (DeviceKeys(**one) for one in fields.pop("keys"))
-        return Plan(keys=(first, second), **fields)
+        return Plan(keys=tuple(DeviceKeys(**one) for one in fields.pop("keys")), **fields)
 
     @property
     def journal(self) -> Path:
@@ -93,4 +94,5 @@ def read_journal(path: Path) -> tuple[Boundary, ...]:
 
 
 Report = dict[str, Any]
-"""Of a recovery: ``at_start`` and ``at_end`` (every table's rows), ``answers``, ``refusals``, ``crl``, ``outside``."""
+"""Of a recovery: ``at_start`` and ``at_end`` (every table's rows), ``doors_at_start``, ``answers``, ``refusals``,
+``crl``, ``outside``."""

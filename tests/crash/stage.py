@@ -18,7 +18,7 @@ import psycopg
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 from psycopg import sql
 from sqlalchemy import NullPool, create_engine
@@ -140,7 +140,7 @@ class Stage:
         device = f"cam-{number}"
         folder = self.folder / device
         (folder / "wireguard").mkdir(parents=True, mode=0o700)
-        keys = (device_keys(device), device_keys(device))
+        keys = tuple(device_keys(device) for _ in range(3))
         return Plan(scenario, device, self.databases.fresh(folder), str(folder), keys, both_sides=self.both_sides)
 
     async def run(self, plan: Plan) -> int:
@@ -165,11 +165,12 @@ class Stage:
 
 
 def device_keys(device: str) -> DeviceKeys:
-    """Make a device's keys; the bridge only ever sees the CSR and the public half."""
+    """Make a device's keys; the bridge only ever sees the CSR, the public half, and what the key signed."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, device)])
     key = ec.generate_private_key(ec.SECP256R1())
     csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
-    return DeviceKeys(csr.public_bytes(Encoding.PEM).decode(), str(PrivateKey.generate().public_key))
+    key_pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    return DeviceKeys(csr.public_bytes(Encoding.PEM).decode(), str(PrivateKey.generate().public_key), key_pem)
 
 
 @asynccontextmanager

@@ -41,6 +41,7 @@ async def live(plan: Plan, prepared: Prepared) -> dict[str, Any]:
 async def _recover(house: House) -> dict[str, Any]:
     at_start, seen = house.tables(), Seen()
     started_at = house.clock.now()
+    at_death = await _doors(house)
     await SCENARIOS[house.plan.scenario].repeat(house, seen)
     platform = await house.raw_platform.find(house.device)
     target = await house.updates.find(house.device)
@@ -48,6 +49,7 @@ async def _recover(house: House) -> dict[str, Any]:
     return {
         "at_start": at_start,
         "at_end": house.tables(),
+        "doors_at_start": at_death,
         "started_at": micros(started_at),
         **asdict(seen),
         "crl": sorted(str(serial) for serial in await house.authority.revoked()),
@@ -55,6 +57,15 @@ async def _recover(house: House) -> dict[str, Any]:
         "attributes": {} if platform is None else await _attributes(house, platform),
         "target": None if target is None else asdict(target),
         "peers": [] if applied is None else sorted((str(key), str(address)) for key, address in applied.peers),
+    }
+
+
+async def _doors(house: House) -> dict[str, Any]:
+    """Return what decides at the doors whom they open to, before anybody comes again."""
+    platform = await house.raw_platform.find(house.device)
+    return {
+        "credential": None if platform is None else platform.credential,
+        "crl": sorted(str(serial) for serial in await house.authority.revoked()),
     }
 
 

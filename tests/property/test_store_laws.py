@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -14,8 +15,9 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from bridge.enrollment.decision import decide_activation
 from bridge.errors import BridgeError
-from bridge.model.facts import Csr, EnrollmentRequest, NewAttempt, SignedLeaf, Stored
+from bridge.model.facts import Activate, Csr, EnrollmentRequest, NewAttempt, SignedLeaf, Stored
 from bridge.model.identity import DeviceId, Fingerprint, Pem, Serial, WireGuardKey
 from bridge.model.records import Installation, Kind, System, Window
 from bridge.ports.registry import Claim, Registration, Settlement
@@ -131,6 +133,27 @@ class RegistryLaws(RuleBasedStateMachine):
         if isinstance(done, Stored):
             assert done.issuance.device.value not in self._dead
 
+    @rule(name=NAMES, data=st.data(), stale=st.booleans())
+    def activate(self, name: str, data: st.DataObject, stale: bool) -> None:
+        leaves = [one for one in self._unit(lambda t: t.issuances(DeviceId(name))) or () if one.leaf_sha256]
+        if not leaves:
+            return
+        leaf = data.draw(st.sampled_from(leaves)).leaf_sha256
+        assert leaf is not None
+
+        def unit(t: SqlTransaction) -> Stored | None:
+            decision = decide_activation(t.leaf_facts(DeviceId(name), leaf, self._now))
+            if not isinstance(decision, Activate):
+                return None
+            return t.activate(replace(decision, epoch=decision.epoch - 1) if stale else decision, self._now)
+
+        done = self._unit(unit)
+        if done is not None:
+            assert not stale
+            assert name not in self._dead
+            current = self._rows("SELECT device, leaf_sha256 FROM issuance WHERE state = 'current'")
+            assert (name, leaf.hex) in current
+
     @rule(data=st.data(), forget=st.booleans())
     def refuse(self, data: st.DataObject, forget: bool) -> None:
         if not self._serials:
@@ -227,6 +250,14 @@ class RegistryLaws(RuleBasedStateMachine):
         current = [device for (device,) in self._rows("SELECT device FROM issuance WHERE state = 'current'")]
         assert len(current) == len(set(current))
         assert set(current) == {device for (device,) in self._rows("SELECT id FROM device WHERE state = 'active'")}
+
+    @invariant()
+    def a_replaced_leaf_waits_for_the_platform_alone(self) -> None:
+        stuck = self._rows(
+            "SELECT device FROM issuance WHERE state = 'superseded' AND device NOT IN"
+            " (SELECT device FROM link WHERE system = 'thingsboard' AND wanted = 'present' AND settled_at IS NULL)"
+        )
+        assert stuck == []
 
     @invariant()
     def every_serial_is_known_until_it_is_revoked(self) -> None:
