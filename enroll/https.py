@@ -69,10 +69,11 @@ def exchange(
         with contextlib.ExitStack() as stack:
             connection = _open(url, target, deadline, environment, stack)
             tls = _encrypt(connection, target, context, deadline, stack)
+            server_chain = _server_chain(tls)  # now: after an end without close_notify OpenSSL tells it no more
             deadline.stage = "the answer"
             dial.send(tls, _request(method, path, target, body), deadline)
             status, headers, content = _receive(url, tls, method, deadline, stack)
-            return Answer(status, headers, content, _server_chain(tls))
+            return Answer(status, headers, content, server_chain)
     except dial.TooLargeError as e:
         raise ForeignAnswerError(f"{url}: the answer is larger than {MAX_ANSWER} bytes") from e
     except TimeoutError as e:
