@@ -38,6 +38,11 @@ class Bridge:
         """Orders."""
         return Lifecycle(self.store, SystemClock(), "operator")
 
+    @property
+    def root_sha256(self) -> str:
+        """What devices pin, and make their proofs for."""
+        return str(self.running.ready()["root_sha256"])
+
     def name(self, prefix: str = "cam") -> str:
         """An id that no other test uses."""
         return f"{prefix}-{next(self._numbers)}"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 from cryptography import x509
@@ -14,7 +16,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
+from jwt import PyJWS
 
+from enroll.wire import PROOF_TYPE, Act, ProofClaims
 from wireguard.keys import PrivateKey
 
 
@@ -42,6 +46,77 @@ class Contender:
         csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(self.key, hashes.SHA256())
         sent = {"csr_pem": csr.public_bytes(Encoding.PEM).decode(), "wg_public_key": self.wg_key}
         return {name: value for name, value in (sent | {"voucher": self.voucher}).items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """A device that comes with a new key, proven by the one of its certificate."""
+
+    held: Contender
+    leaf: str
+    """Its certificate, PEM."""
+    root_sha256: str
+    wanted: Contender
+    """The new key, without a WireGuard key."""
+
+    @property
+    def name(self) -> str:
+        """The device id."""
+        return self.held.name
+
+    @property
+    def path(self) -> str:
+        """Where it asks."""
+        return self.held.path
+
+    def body(self) -> dict[str, Any]:
+        """Return a request with a CSR of its own, and the proof for it."""
+        body = self.wanted.body()
+        csr = x509.load_pem_x509_csr(body["csr_pem"].encode()).public_bytes(Encoding.DER)
+        said = _claims(Act.RENEW, self.name, self.leaf, self.root_sha256, hashlib.sha256(csr).hexdigest())
+        return body | {"proof": _signed(said, self.held.key)}
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """A device that puts its renewed certificate into use."""
+
+    held: Contender
+    leaf: str
+    """The pending certificate, PEM."""
+    root_sha256: str
+
+    @property
+    def path(self) -> str:
+        """Where it asks."""
+        return f"/devices/{self.held.name}/activate"
+
+    def body(self) -> dict[str, Any]:
+        """Return the proof."""
+        said = _claims(Act.ACTIVATE, self.held.name, self.leaf, self.root_sha256, None)
+        return {"proof": _signed(said, self.held.key)}
+
+
+def _claims(act: Act, name: str, leaf: str, root_sha256: str, csr_sha256: str | None) -> ProofClaims:
+    digest = x509.load_pem_x509_certificate(leaf.encode()).fingerprint(hashes.SHA256()).hex()
+    return ProofClaims(root_sha256, act, name, csr_sha256, None, digest)
+
+
+def _signed(claims: ProofClaims, key: ec.EllipticCurvePrivateKey) -> str:
+    return PyJWS().encode(json.dumps(claims.to_json()).encode(), key, "ES256", {"typ": PROOF_TYPE})
+
+
+class Asks(Protocol):
+    """Anybody with one request."""
+
+    @property
+    def path(self) -> str:
+        """Where it asks."""
+        ...
+
+    def body(self) -> dict[str, Any]:
+        """What it sends."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +152,7 @@ class Crowd:
         self._urls = tuple(urls)
         self._trust = trust
 
-    async def rush(
-        self, contenders: Sequence[Contender], heard: Callable[[Answer], None] = lambda _: None
-    ) -> list[Answer]:
+    async def rush(self, contenders: Sequence[Asks], heard: Callable[[Answer], None] = lambda _: None) -> list[Answer]:
         """Return the answers in the order of the contenders: the n-th asks the server n modulo their number.
 
         ``heard`` is told each answer as it comes.
@@ -105,7 +178,7 @@ class Crowd:
         finally:
             await asyncio.gather(*(client.aclose() for client in clients))
 
-    async def ask(self, contender: Contender, server: int = 0) -> Answer:
+    async def ask(self, contender: Asks, server: int = 0) -> Answer:
         """Ask once."""
         async with httpx.AsyncClient(
             base_url=self._urls[server], verify=self._trust, trust_env=False, timeout=60
