@@ -49,24 +49,26 @@ def prepare_process(
     forbid_core_dumps()
     if MARKER in environment or environment.get("OPENSSL_CONF"):
         return
-    text = _openssl_configuration(settings, environment)
+    text, more = _for_hardware(settings, environment)
     if text is None:
         return
-    more = {MARKER: "1", "OPENSSL_CONF": f"/proc/self/fd/{_memory_file(text.encode())}"}
-    # The TPM's library writes to standard error what the agent says in a sentence.
-    execute(sys.executable or arguments[0], list(arguments), {"TSS2_LOG": "all+none"} | dict(environment) | more)
+    more |= {MARKER: "1", "OPENSSL_CONF": f"/proc/self/fd/{_memory_file(text.encode())}"}
+    execute(sys.executable or arguments[0], list(arguments), {**environment, **more})
 
 
-def _openssl_configuration(settings: KeySettings, environment: Mapping[str, str]) -> str | None:
+def _for_hardware(settings: KeySettings, environment: Mapping[str, str]) -> tuple[str | None, dict[str, str]]:
+    """Return OpenSSL's configuration, if one is needed, and the variables that go with it."""
     match settings.key:
         case "tpm":
-            from enroll.keys.tpm_command import TpmCommand  # noqa: PLC0415 - only who has a TPM pays for it
+            from enroll.keys.tpm_command import TpmCommand, way  # noqa: PLC0415 - only who has a TPM pays for it
 
-            return openssl_conf.for_tpm(TpmCommand(environment).version())
+            # Its library writes to standard error what the agent says in a sentence.
+            quiet = {"TSS2_LOG": environment.get("TSS2_LOG") or "all+none"}
+            return openssl_conf.for_tpm(TpmCommand(environment).version()), way(environment) | quiet
         case "pkcs11":
-            return openssl_conf.for_token(settings, environment)
+            return openssl_conf.for_token(settings, environment), {}
         case _:
-            return None
+            return None, {}
 
 
 def forbid_core_dumps() -> None:

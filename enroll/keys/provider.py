@@ -15,12 +15,12 @@ provider    the private key                                          ``device.ke
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    import ssl
     from typing import TypeAlias
 
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa

@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 from enroll.errors import ConfigurationError, StorageError
@@ -25,6 +26,7 @@ SECONDS: Final = 60.0
 """A slow TPM takes seconds to make its primary key; one that takes longer hangs."""
 
 _INHERITED: Final = ("PATH", "TPM2", "TSS2_", "DBUS_", "OPENSSL_MODULES", "LD_LIBRARY_PATH", "XDG_RUNTIME_DIR")
+_WITHOUT_MANAGER: Final = re.compile(r"device(:/dev/tpm\d+)?")
 _PROVIDERS: Final = ("-provider", "tpm2", "-provider", "default")
 _TPM_ERROR: Final = re.compile(r"ErrorCode \(0x([0-9a-f]{8})\)")
 _VERSION: Final = re.compile(r"tpm2\n.*?version: (\d+(?:\.\d+)*)", re.DOTALL)
@@ -35,16 +37,28 @@ _RC_LOCKOUT: Final = 0x921
 _MOST_TOLD: Final = 300
 
 
+def way(environment: Mapping[str, str], manager: Path = Path(RESOURCE_MANAGER)) -> dict[str, str]:
+    """Return the variable that says how to reach the TPM, where nobody said it: the kernel's resource manager.
+
+    :raises ConfigurationError: somebody said to use the TPM without one: a second key would find no room in it.
+    """
+    named = environment.get(TCTI)
+    if named and _WITHOUT_MANAGER.fullmatch(named):
+        raise ConfigurationError(TCTI, f"{named!r} has no resource manager; use device:{RESOURCE_MANAGER}")
+    return {TCTI: f"device:{manager}"} if not named and manager.exists() else {}
+
+
 class TpmCommand:
     """``openssl`` with the TPM behind it."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         """Take what the command needs of this process's environment; nothing else is handed on."""
-        self._environment = {name: value for name, value in environment.items() if name.startswith(_INHERITED)}
+        self._environment = {
+            name: value for name, value in environment.items() if value and name.startswith(_INHERITED)
+        }
         # Errors, not warnings, of the TPM's library; a system-wide configuration could load the TPM twice.
         self._environment |= {"OPENSSL_CONF": "/dev/null", "TSS2_LOG": "all+error", "LC_ALL": "C"}
-        if TCTI not in self._environment and os.path.exists(RESOURCE_MANAGER):  # noqa: PTH110 - pathlib is not needed here
-            self._environment[TCTI] = f"device:{RESOURCE_MANAGER}"
+        self._environment |= way(environment)
 
     def run(self, command: str, *arguments: str, key: bytes | None = None, given: bytes = b"") -> bytes:
         """Run an ``openssl`` command and return its output.
