@@ -9,20 +9,20 @@ Not responsible for the single rules (``enroll.leaf``, ``enroll.trust``, ``enrol
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from cryptography import x509
 
+from enroll import certificates, trust
 from enroll import leaf as own_leaf
-from enroll import trust
+from enroll.clock import UNDATED, Belief, Timekeeper
 from enroll.errors import AnswerRejectedError
-from enroll.keys import DeviceKey, WireGuardKey
-from enroll.names import BridgeUrl, DeviceId, HostPort
+from enroll.names import BridgeUrl, DeviceId, HostPort, IpAddress, Network
 from enroll.record import Record
+from enroll.transport import Heard
 from enroll.trust import Anchor
 from enroll.wgconf import TunnelConfig
 from enroll.wire import CertificateState, EnrollAnswer, HawkbitAnswer, MqttAnswer, WireError
@@ -37,10 +37,17 @@ class Expected:
     """What the device knows by itself and compares an answer with."""
 
     device_id: DeviceId
-    key: DeviceKey
-    wireguard: WireGuardKey
+    spki_sha256: str
+    """Of the device key that the certificate must carry."""
+    wireguard_public_key: str | None
     anchor: Anchor
     bridge: BridgeUrl
+    states: frozenset[CertificateState] = frozenset({CertificateState.CURRENT})
+    """The states that make sense as an answer to what was asked."""
+    allowed_networks: tuple[Network, ...] = ()
+    """What the device's own configuration lets the tunnel carry beyond the rules."""
+    addresses: Callable[[str], Sequence[IpAddress]] = lambda _host: ()
+    """Looks a host up; used to keep the tunnel from swallowing the way to bridge and broker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,54 +57,87 @@ class Identity:
     leaf: x509.Certificate
     chain: tuple[x509.Certificate, ...]
     """Issuing CA first, without the root."""
-    root: x509.Certificate
+    roots: tuple[x509.Certificate, ...]
     tunnel: TunnelConfig | None
     record: Record
 
 
-def verify(body: object, expected: Expected, now: datetime) -> Identity:
-    """Check the JSON of a 200 or 201 completely.
+def verify(heard: Heard, expected: Expected, keeper: Timekeeper) -> Identity:
+    """Check the JSON of a 200 or 201 completely; the server's time is heard on the way.
 
-    :param now: aware; the device's belief of the time.
     :raises AnswerRejectedError: names the first thing that does not hold.
     """
     try:
-        answer = EnrollAnswer.from_json(body)
+        answer = EnrollAnswer.from_json(heard.body)
     except WireError as e:
         raise AnswerRejectedError(f"the bridge's answer: {e}") from e
     if answer.device_id != expected.device_id.value:
         raise AnswerRejectedError(f"the answer is for {answer.device_id!r}, not for {expected.device_id}")
-    if answer.state is not CertificateState.CURRENT:
-        raise AnswerRejectedError("the certificate still waits for its activation")
+    if answer.state not in expected.states:
+        raise AnswerRejectedError(f"the certificate is {answer.state}, which is no answer to what was asked")
     if not 1 <= answer.generation <= _MAX_GENERATION:
         raise AnswerRejectedError("field 'generation' is no generation")
-    certificate, chain = _certificates(answer, expected, now)
-    tunnel = TunnelConfig.from_answer(answer.wg, expected.wireguard.public) if answer.wg else None
-    return Identity(
-        certificate, chain, expected.anchor.root, tunnel, _record(answer, certificate, tunnel, expected, now)
-    )
+    certificate, chain = _certificates(answer, expected)
+    trust.check_path(certificate, chain, expected.anchor, UNDATED)
+    belief = _hear(heard, answer, certificate, chain, expected.anchor, keeper)
+    trust.check_path(certificate, chain, expected.anchor, belief)
+    trust.check_dates(certificate, belief)
+    if not answer.renew_after < certificates.validity(certificate).end:
+        raise AnswerRejectedError("field 'renew_after' is not before the end of the certificate")
+    tunnel = _tunnel(answer, expected)
+    record = _record(answer, certificate, tunnel, expected, belief)
+    return Identity(certificate, chain, expected.anchor.roots, tunnel, record)
 
 
-def _certificates(
-    answer: EnrollAnswer, expected: Expected, now: datetime
-) -> tuple[x509.Certificate, tuple[x509.Certificate, ...]]:
+def _certificates(answer: EnrollAnswer, expected: Expected) -> tuple[x509.Certificate, tuple[x509.Certificate, ...]]:
     leaves = _load(answer.cert, "cert")
     if len(leaves) != 1:
         raise AnswerRejectedError(f"field 'cert' holds {len(leaves)} certificates; exactly one is expected")
     chain = _load(answer.ca_chain, "ca_chain")
-    if chain[-1] == expected.anchor.root:
+    if chain[-1] in expected.anchor.roots:
         chain = chain[:-1]  # harmless: the root is known by its digest, not by being sent
-    own_leaf.check(leaves[0], expected.device_id.value, expected.key.spki_sha256)
-    trust.check_path(leaves[0], chain, expected.anchor, now)
-    trust.check_dates(leaves[0], now)
-    if not answer.renew_after < leaves[0].not_valid_after_utc:
-        raise AnswerRejectedError("field 'renew_after' is not before the end of the certificate")
+    own_leaf.check(leaves[0], expected.device_id.value, expected.spki_sha256)
     return leaves[0], tuple(chain)
+
+
+def _hear(
+    heard: Heard,
+    answer: EnrollAnswer,
+    certificate: x509.Certificate,
+    chain: tuple[x509.Certificate, ...],
+    anchor: Anchor,
+    keeper: Timekeeper,
+) -> Belief:
+    """Return the belief once the bridge's time was heard; without any, dates would go unchecked for good."""
+    server = trust.extend_chain(heard.server_chain, [*chain, *anchor.issuers, *anchor.roots])
+    keeper.hear(
+        answer.server_time,
+        certificates.validity(certificate),
+        [certificates.validity(c) for c in server],
+    )
+    belief = keeper.belief()
+    if not belief.trusted:
+        raise AnswerRejectedError(
+            f"the device's clock is wrong, and the bridge's time {answer.server_time:%Y-%m-%dT%H:%MZ} does not hold "
+            "against its own certificates; set the clock of one of them"
+        )
+    return belief
+
+
+def _tunnel(answer: EnrollAnswer, expected: Expected) -> TunnelConfig | None:
+    if answer.wg is None:
+        return None
+    parts = urlsplit(str(expected.bridge))
+    hosts = [parts.hostname or "", *([answer.mqtt.host] if answer.mqtt else [])]
+    forbidden = [address for host in hosts for address in expected.addresses(host)]
+    return TunnelConfig.from_answer(
+        answer.wg, expected.wireguard_public_key, allowed=expected.allowed_networks, forbidden=forbidden
+    )
 
 
 def _load(text: str, name: str) -> list[x509.Certificate]:
     try:
-        return trust.load_certificates(text.encode())
+        return certificates.load_all(text.encode())
     except ValueError as e:
         raise AnswerRejectedError(f"field {name!r} is no PEM certificate") from e
 
@@ -107,7 +147,7 @@ def _record(
     certificate: x509.Certificate,
     tunnel: TunnelConfig | None,
     expected: Expected,
-    now: datetime,
+    belief: Belief,
 ) -> Record:
     hawkbit = answer.hawkbit
     if hawkbit is not None:
@@ -116,16 +156,18 @@ def _record(
         device_id=answer.device_id,
         generation=answer.generation,
         serial=certificate.serial_number,
-        leaf_sha256=str(trust.sha256(certificate)),
+        leaf_sha256=str(certificates.sha256(certificate)),
         address=str(tunnel.address.ip) if tunnel else None,
-        not_after=certificate.not_valid_after_utc,
+        not_after=certificates.validity(certificate).end,
         renew_after=answer.renew_after,
-        enrolled_at=now,
+        enrolled_at=belief.now,
         bridge=str(expected.bridge),
         endpoint=tunnel.endpoint if tunnel else None,
         mqtt=_broker(answer.mqtt) if answer.mqtt else None,
         hawkbit_url=hawkbit.url if hawkbit else None,
         hawkbit_tenant=hawkbit.tenant if hawkbit else None,
+        state=answer.state,
+        seen_at=belief.floor,
     )
 
 

@@ -1,10 +1,10 @@
 """``iot-enroll``: the agent's command line.
 
-Responsible for arguments, for printing events, and for turning the outcome into an exit code: the
-composition root of the device. Slow parts are imported only once the configuration is known to be sound.
+Responsible for arguments, for printing events, and for turning the outcome into an exit code: the one place
+where that happens on the device. Slow parts are imported only once the configuration is known to be sound.
 
-Exit codes of ``run``: 0 enrolled and accepted by the broker (or none is named), 1 stopped for good, 2 usage
-or configuration, 75 not now. Of ``status``: 0 a valid enrollment lies in the folder, 1 none does.
+Exit codes of ``run`` and ``renew``: 0 enrolled and accepted by the broker (or none is named), 1 stopped for good,
+2 usage or configuration, 75 not now. Of ``status``: 0 a valid enrollment lies in the folder, 1 none does.
 """
 
 from __future__ import annotations
@@ -31,45 +31,68 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
     chosen = _parser().parse_args(arguments)
     env = dict(os.environ if environment is None else environment)
     env |= {name: value for name in config.VARIABLES if (value := getattr(chosen, name, None)) is not None}
-    command: Callable[[Mapping[str, str], bool], int] = chosen.command
-    report = _printer(chosen.json)
+    command: Callable[[Mapping[str, str], argparse.Namespace], int] = chosen.command
     try:
-        return command(env, chosen.json)
+        return command(env, chosen)
     except EnrollError as e:
-        return _stop(report, exit_code(e), e.code, str(e), as_json=chosen.json)
+        return _stop(_printer(chosen.json), exit_code(e), e.code, str(e), as_json=chosen.json)
     except KeyboardInterrupt:
         text = "interrupted; nothing is lost, run it again"
-        return _stop(report, EXIT_TRY_AGAIN, "interrupted", text, as_json=chosen.json)
+        return _stop(_printer(chosen.json), EXIT_TRY_AGAIN, "interrupted", text, as_json=chosen.json)
 
 
-def _run(environment: Mapping[str, str], as_json: bool) -> int:
+def _run(environment: Mapping[str, str], chosen: argparse.Namespace) -> int:
     settings = config.load(environment)
-    report = _printer(as_json)
+    from enroll import running  # noqa: PLC0415 - a wrong configuration is told before anything slow is imported
 
-    import asyncio  # noqa: PLC0415 - a wrong configuration is told before anything slow is imported
-    import random  # noqa: PLC0415
-
-    from enroll.agent import Agent, Runtime  # noqa: PLC0415
-    from enroll.clock import SystemClock  # noqa: PLC0415
-    from enroll.files import PosixDisk  # noqa: PLC0415
-    from enroll.tunnel import LinuxMachine  # noqa: PLC0415
-
-    runtime = Runtime(SystemClock(), random.SystemRandom().uniform, PosixDisk(), LinuxMachine(), report)
-    asyncio.run(Agent(settings, runtime).run())
+    report = _printer(chosen.json)
+    running.run(settings, environment, report, renew_now=chosen.renew_now, stay=chosen.stay)
     report(events.done(EXIT_DONE))
     return EXIT_DONE
 
 
-def _status(environment: Mapping[str, str], as_json: bool) -> int:
-    from enroll.clock import SystemClock  # noqa: PLC0415 - as above
+def _status(environment: Mapping[str, str], chosen: argparse.Namespace) -> int:
+    folder, run_dir = config.folder_from(environment), config.run_dir_from(environment)
+    if chosen.serve is not None:
+        from enroll import page  # noqa: PLC0415 - as above
+
+        page.serve(chosen.serve, folder, run_dir)
+        return EXIT_DONE
+    from enroll import lastrun  # noqa: PLC0415 - as above
+    from enroll.clock import SystemClock  # noqa: PLC0415
     from enroll.status import inspect  # noqa: PLC0415
 
-    status = inspect(config.folder_from(environment), SystemClock().now())
-    if as_json:
-        print(json.dumps(status.to_json()))
+    status = inspect(folder, SystemClock().now())
+    last = lastrun.read(run_dir)
+    if chosen.json:
+        print(json.dumps({**status.to_json(), "last_run": last.to_json() if last else None}))
     else:
-        print("\n".join(status.sentences()))
+        print("\n".join([*status.sentences(), *([last.sentence()] if last else [])]))
     return EXIT_DONE if status.enrolled else EXIT_FAILED
+
+
+def _reset(environment: Mapping[str, str], chosen: argparse.Namespace) -> int:
+    from enroll import reset  # noqa: PLC0415 - as above
+    from enroll.files import PosixDisk  # noqa: PLC0415
+
+    folder = config.folder_from(environment)
+    removed = reset.forget(folder, PosixDisk(), config.interface_from(environment))
+    if chosen.json:
+        print(json.dumps({"folder": str(folder), "removed": removed}))
+    elif removed:
+        print(f"removed {', '.join(removed)} from {folder}")
+        print("Next: an operator runs `iot-bridge re-enroll ID`, then `iot-enroll run` here makes a new identity.")
+    else:
+        print(f"{folder} holds no identity")
+    return EXIT_DONE
+
+
+def _inventory(_environment: Mapping[str, str], _chosen: argparse.Namespace) -> int:
+    from enroll import inventory  # noqa: PLC0415 - as above
+
+    seen = inventory.read()
+    print(json.dumps({"hardware": dict(seen.hardware), "network": dict(seen.network)}, indent=2))
+    return EXIT_DONE
 
 
 def _printer(as_json: bool) -> Callable[[Event], None]:
@@ -92,21 +115,39 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="iot-enroll",
         allow_abbrev=False,  # --voucher must not be taken for --voucher-file and end in a message
-        description="Gives this device its identity and connects it.",
+        description="Gives this device its identity, connects it, and keeps it renewed.",
         epilog=f"environment:\n{variables}\n\n"
         "exit codes: 0 done, 1 failed for good, 2 usage or configuration, 75 try again",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="run|status")
-    run = commands.add_parser("run", allow_abbrev=False, help="enroll if need be, connect, raise the tunnel")
-    for flag, variable in config.FLAGS.items():
-        run.add_argument(flag, dest=variable, metavar="VALUE", help=f"{variable}: {config.VARIABLES[variable]}")
-    run.add_argument("--json", action="store_true", help="print JSON Lines, one event a line")
-    run.set_defaults(command=_run)
-    status = commands.add_parser(
-        "status", allow_abbrev=False, help="tell what lies in the folder; 0 if a valid enrollment does, else 1"
-    )
-    status.add_argument("--certs-dir", dest="CERTS_DIR", metavar="VALUE", help="CERTS_DIR: the folder")
-    status.add_argument("--json", action="store_true", help="print one JSON object")
-    status.set_defaults(command=_status)
+    commands = parser.add_subparsers(required=True, metavar="run|renew|status|reset|inventory")
+    run = _command(commands, "run", "enroll or renew if need be, connect, raise the tunnel", _run)
+    renew = _command(commands, "renew", "the same, and renew the certificate now", _run)
+    for command, renew_now in ((run, False), (renew, True)):
+        for flag, variable in config.FLAGS.items():
+            help_text = f"{variable}: {config.VARIABLES[variable]}"
+            command.add_argument(flag, dest=variable, metavar="VALUE", help=help_text)
+        command.add_argument("--json", action="store_true", help="print JSON Lines, one event a line")
+        command.add_argument("--stay", action="store_true", help="for demonstrations: stay connected until SIGTERM")
+        command.set_defaults(renew_now=renew_now)
+    text = "tell what lies in the folder; 0 if a valid enrollment does, else 1"
+    status = _command(commands, "status", text, _status)
+    status.add_argument("--serve", metavar="ADDRESS", help="serve it, read-only, at unix:/path or 127.0.0.1:port")
+    reset = _command(commands, "reset", "forget the identity, keep the id; the next run makes a new one", _reset)
+    for command in (status, reset):
+        command.add_argument("--certs-dir", dest="CERTS_DIR", metavar="VALUE", help="CERTS_DIR: the folder")
+        command.add_argument("--json", action="store_true", help="print one JSON object")
+    shown = _command(commands, "inventory", "show what the bridge is told of this machine", _inventory)
+    shown.set_defaults(json=True)
+    return parser
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    text: str,
+    run: Callable[[Mapping[str, str], argparse.Namespace], int],
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, allow_abbrev=False, help=text, description=text)
+    parser.set_defaults(command=run)
     return parser

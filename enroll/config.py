@@ -56,7 +56,7 @@ VARIABLES: Final[Mapping[str, str]] = {
     "ENROLL_NETWORKD_DIR": f"with systemd-networkd: folder of its files (default {DEFAULT_NETWORKD_DIR})",
     "ENROLL_RAUC_CONFIG": "write rauc-hawkbit-updater's configuration to this file",
     "ENROLL_SWUPDATE_CONFIG": "write swupdate's suricatta configuration to this file",
-    "ENROLL_RUN_DIR": f"folder in RAM for the last outcome, shown by status (default {DEFAULT_RUN_DIR}, if it is there)",
+    "ENROLL_RUN_DIR": f"folder in RAM for the last outcome, for status (default {DEFAULT_RUN_DIR}, if it is there)",
 }
 """Every variable the agent reads, with its meaning; the help text is made of it."""
 
@@ -143,6 +143,17 @@ def folder_from(environment: Mapping[str, str]) -> Path:
     return Path(environment.get("CERTS_DIR") or DEFAULT_FOLDER)
 
 
+def interface_from(environment: Mapping[str, str]) -> str:
+    """Return the name of the VPN interface.
+
+    :raises ConfigurationError: it is no name of an interface.
+    """
+    name = (environment.get("ENROLL_WG_INTERFACE") or "").strip() or "wg0"
+    if not _INTERFACE.fullmatch(name) or name in {".", ".."}:
+        raise ConfigurationError("ENROLL_WG_INTERFACE", f"{name!r} is no name of an interface that wg-quick takes")
+    return name
+
+
 def run_dir_from(environment: Mapping[str, str]) -> Path | None:
     """Return the folder for what is shown and never decided upon; ``None`` if there is none."""
     named = environment.get("ENROLL_RUN_DIR")
@@ -178,7 +189,7 @@ def load(environment: Mapping[str, str]) -> Settings:
         inventory=_switch(env, "ENROLL_INVENTORY", default=True),
         telemetry=_switch(env, "ENROLL_TELEMETRY", default=False),
         tunnel=_choice(env, "ENROLL_TUNNEL", TunnelMode.AUTO),
-        interface=_interface(env),
+        interface=interface_from(env),
         allowed_networks=_networks(env, "ENROLL_ALLOWED_IPS"),
         networkd_dir=_path(env, "ENROLL_NETWORKD_DIR") or Path(DEFAULT_NETWORKD_DIR),
         rauc_config=_path(env, "ENROLL_RAUC_CONFIG"),
@@ -224,7 +235,9 @@ def _root_pins(env: Mapping[str, str]) -> tuple[Fingerprint, ...]:
 def _label(env: Mapping[str, str], name: str, *, needed: bool = False) -> str | None:
     text = env.get(name)
     if text is None:
-        return _missing(name) if needed else None
+        if needed:
+            raise ConfigurationError(name, f"is not set; it is {VARIABLES[name]}")
+        return None
     if len(text) > _MAX_LABEL or not text.isprintable():
         raise ConfigurationError(name, f"must be at most {_MAX_LABEL} printable characters")
     return text
@@ -233,22 +246,13 @@ def _label(env: Mapping[str, str], name: str, *, needed: bool = False) -> str | 
 def _path(env: Mapping[str, str], name: str, *, needed: bool = False) -> Path | None:
     text = env.get(name)
     if text is None:
-        return _missing(name) if needed else None
+        if needed:
+            raise ConfigurationError(name, f"is not set; it is {VARIABLES[name]}")
+        return None
     path = Path(text)
     if not path.is_absolute() or not text.isprintable():
         raise ConfigurationError(name, f"{text!r} is no absolute path")
     return path
-
-
-def _missing(name: str) -> None:
-    raise ConfigurationError(name, f"is not set; it is {VARIABLES[name]}")
-
-
-def _interface(env: Mapping[str, str]) -> str:
-    name = env.get("ENROLL_WG_INTERFACE", "wg0")
-    if not _INTERFACE.fullmatch(name) or name in {".", ".."}:
-        raise ConfigurationError("ENROLL_WG_INTERFACE", f"{name!r} is no name of an interface that wg-quick takes")
-    return name
 
 
 def _networks(env: Mapping[str, str], name: str) -> tuple[Network, ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from enroll.names import HostPort
@@ -67,6 +68,57 @@ def enrolled(fields: Mapping[str, Any], *, new: bool) -> Event:
     who = f"{fields['device_id']} (generation {fields['generation']})"
     text = f"{verb} as {who} by {chain}, until {fields['not_after']}{where}"
     return Event(name, fields, text)
+
+
+def taken_over(folder: str, spki_sha256: str, *, certificate: bool) -> Event:
+    """An older client's files were taken over; ``certificate`` is false where only its keys could be."""
+    what = "keys and certificate" if certificate else "keys (its certificate does not hold here)"
+    fields = {"folder": folder, "spki_sha256": spki_sha256, "certificate": certificate}
+    return Event("taken_over", fields, f"took over the {what} of an older client in {folder}")
+
+
+def prepared(leaf_sha256: str, *, confirmed: bool) -> Event:
+    """The next certificate lies beside the current one; ``confirmed`` once the bridge has made it the current one."""
+    fields = {"leaf_sha256": leaf_sha256, "confirmed": confirmed}
+    how = "is confirmed by the bridge" if confirmed else "is on disk, not yet confirmed"
+    return Event("next", fields, f"the next certificate {how}")
+
+
+def renewed(fields: Mapping[str, Any], replaces: str | None) -> Event:
+    """The next pair took its place. ``replaces`` is the digest of the leaf before it, where that was still whole."""
+    return Event("renewed", {**fields, "replaces": replaces}, f"renewed, until {fields['not_after']}")
+
+
+def refreshed(leaf_sha256: str) -> Event:
+    """The bridge answered its stored answer again."""
+    return Event("refreshed", {"leaf_sha256": leaf_sha256}, "the bridge answers the same certificate again")
+
+
+def dropped(why: str, code: str) -> Event:
+    """The next pair is useless by the bridge's word; the next run makes another one."""
+    return Event("dropped", {"why": why, "code": code}, f"the next key is given up: {why}")
+
+
+def postponed(what: str, why: str, code: str) -> Event:
+    """Something that is not vital failed, and is left to the next run."""
+    return Event("postponed", {"what": what, "why": why, "code": code}, f"{what}: {why} (left to the next run)")
+
+
+def clock(shown: datetime, believed: datetime, what: str) -> Event:
+    """The system's clock is off; ``what`` says whether it was set."""
+    fields = {"shown": shown.isoformat(), "believed": believed.isoformat(), "what": what}
+    return Event("clock", fields, f"the clock shows {shown:%Y-%m-%dT%H:%M:%SZ}, and {what}")
+
+
+def stay(broker: HostPort, sentence: str) -> Event:
+    """What became of the connection that a demonstration keeps."""
+    fields = {"host": broker.host, "port": broker.port, "why": sentence}
+    return Event("stay", fields, f"MQTT {broker}: {sentence}")
+
+
+def updater(path: str) -> Event:
+    """An update client's configuration is as it should be."""
+    return Event("updater", {"path": path}, f"{path} is written")
 
 
 def invalid(why: str) -> Event:

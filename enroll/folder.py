@@ -1,30 +1,22 @@
-"""The folder of the device: which file means what, and whether together they hold.
+"""The folder of the device: the names of its files, and the order in which they are written.
 
-Responsible for the file names (DESIGN §9), the order of writing (keys before the first request; the flag
-last), and for judging what lies there at a start: the state on disk is the agent's only memory.
-
-Not responsible for how a file is written safely (``enroll.files``) or for what the bridge answers.
+Responsible for which file means what (DESIGN §9), for keys being on the medium before the first request, and for
+the flag being written last. Not responsible for how a file is written safely (``enroll.files``), for judging
+what lies there (``enroll.survey``), or for the next pair (``enroll.succession``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
-from cryptography import x509
-
-from enroll import csr, files, leaf, trust
+from enroll import certificates, csr, files
 from enroll.answer import Identity
-from enroll.errors import EnrollError, StorageError
+from enroll.errors import StorageError
 from enroll.files import PUBLIC, SECRET, Disk
-from enroll.keys import KeyFormatError, WireGuardKey
-from enroll.keys.file import FileKey as DeviceKey
-from enroll.names import Fingerprint
-from enroll.record import Record, RecordError, rfc3339
-from enroll.trust import Anchor
+from enroll.keys import DeviceKey, KeyFormatError, KeyProvider, WireGuardKey
 
 DEVICE_KEY: Final = "device.key"
 DEVICE_CSR: Final = "device.csr"
@@ -32,14 +24,11 @@ DEVICE_CRT: Final = "device.crt"
 CA_CHAIN: Final = "ca-chain.crt"
 ROOT_CRT: Final = "root.crt"
 WIREGUARD_KEY: Final = "wg.key"
-WIREGUARD_CONF: Final = "wg0.conf"
 FLAG: Final = "enrolled"
+NEXT: Final = "next"
 
-_K = TypeVar("_K", DeviceKey, WireGuardKey)
-
-
-class NotEnrolledError(EnrollError):
-    """The folder holds no valid enrollment; the text says what is missing or does not hold."""
+T = TypeVar("T")
+_PRIVATE_KEY: Final = b"PrivateKey = "
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,203 +40,107 @@ class Keys:
     csr: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Enrollment:
-    """A flag and the certificates it stands for, read back and checked."""
-
-    record: Record
-    leaf: x509.Certificate
-    chain: tuple[x509.Certificate, ...]
-    anchor: Anchor
-
-    def presented(self) -> bytes:
-        """Return what the device shows to a server: PEM, leaf first, then its issuers."""
-        return trust.pem([self.leaf, *self.chain])
-
-    def summary(self) -> dict[str, Any]:
-        """Return the non-secret facts, as events and ``status`` tell them."""
-        record = self.record
-        broker = {"host": record.mqtt.host, "port": record.mqtt.port} if record.mqtt else None
-        hawkbit = {"url": record.hawkbit_url, "tenant": record.hawkbit_tenant} if record.hawkbit_url else None
-        return {
-            "device_id": record.device_id,
-            "generation": record.generation,
-            "serial": str(record.serial),
-            "leaf_sha256": record.leaf_sha256,
-            "issuer_chain": [trust.subject(c) for c in (*self.chain, self.anchor.root)],
-            "root_sha256": str(trust.sha256(self.anchor.root)),
-            "not_before": rfc3339(self.leaf.not_valid_before_utc),
-            "not_after": rfc3339(record.not_after),
-            "renew_after": rfc3339(record.renew_after),
-            "enrolled_at": rfc3339(record.enrolled_at),
-            "address": record.address,
-            "bridge": record.bridge,
-            "mqtt": broker,
-            "hawkbit": hawkbit,
-        }
-
-
 class Folder:
     """The files of one device under one path."""
 
-    def __init__(self, path: Path, disk: Disk) -> None:
+    def __init__(self, path: Path, disk: Disk, provider: KeyProvider, interface: str = "wg0") -> None:
+        """Take the folder's path; nothing is read or made yet.
+
+        :param interface: name of the VPN interface; its configuration is ``<interface>.conf``.
+        """
         self.path = path
-        self._disk = disk
+        self.disk = disk
+        self.provider = provider
+        self.wireguard_conf = path / f"{interface}.conf"
+        self.next = path / NEXT
 
     @property
     def device_key(self) -> Path:
         """Where the device's TLS key lies."""
         return self.path / DEVICE_KEY
 
-    @property
-    def wireguard_conf(self) -> Path:
-        """Where wg-quick finds its configuration; its stem is the interface's name."""
-        return self.path / WIREGUARD_CONF
+    def read(self, name: str) -> bytes | None:
+        """Return a file's content, or ``None`` if there is none.
 
-    def keys(self, device_id: str) -> Keys | None:
-        """Return the keys and a CSR that fits both, or ``None`` if one is missing or damaged.
-
-        :raises StorageError: a file cannot be read.
+        :raises StorageError: it cannot be read.
         """
-        try:
-            device = self._key(DEVICE_KEY, DeviceKey.from_pem)
-            wireguard = self._key(WIREGUARD_KEY, WireGuardKey.from_text)
-        except KeyFormatError:
-            return None
-        request = self._read(DEVICE_CSR)
-        if device is None or wireguard is None or request is None:
-            return None
-        return Keys(device, wireguard, request) if csr.fits(request, device.private, device_id) else None
+        return files.read(self.path / name)
 
-    def make_keys(self, device_id: str, now: datetime, tell: Callable[[str, str, str], None]) -> list[str]:
+    def write(self, name: str, data: bytes, mode: int) -> None:
+        """Put the data under the name, safely.
+
+        :raises StorageError: it cannot be written; the old file is untouched.
+        """
+        files.write(self.disk, self.path / name, data, mode)
+
+    def make_keys(self, device_id: str) -> list[str]:
         """Make what is missing and return the names of the files made; a key that is there is kept.
 
-        Each file is on the medium when this returns. A damaged key is renamed, told to ``tell`` as
-        (file, new name, why) and made anew.
+        Each file is on the medium when this returns. A lost WireGuard key is taken from the tunnel's
+        configuration, if that still holds it: the bridge knows the device by it.
 
         :raises StorageError: the folder cannot be written.
+        :raises KeyFormatError: a key that is there is damaged; ``enroll.survey`` tells that first.
         """
         made: list[str] = []
-
-        def ensure(name: str, read: Callable[[bytes], _K], make: Callable[[], _K], dump: Callable[[_K], bytes]) -> _K:
-            try:
-                found = self._key(name, read)
-            except KeyFormatError as e:
-                tell(name, files.set_aside(self._disk, self.path / name, now), str(e))
-                found = None
-            if found is None:
-                found = make()
-                self._write(name, dump(found), SECRET)
-                made.append(name)
-            return found
-
-        device = ensure(DEVICE_KEY, DeviceKey.from_pem, DeviceKey.generate, DeviceKey.content)
-        ensure(WIREGUARD_KEY, WireGuardKey.from_text, WireGuardKey.generate, WireGuardKey.to_text)
-        request = self._read(DEVICE_CSR)
+        content = self.read(DEVICE_KEY)
+        device = self.provider.generate() if content is None else self.provider.read(content)
+        if content is None:
+            self.write(DEVICE_KEY, device.content(), SECRET)
+            made.append(DEVICE_KEY)
+        if self.read(WIREGUARD_KEY) is None:
+            self.write(WIREGUARD_KEY, (self._recovered() or WireGuardKey.generate()).to_text(), SECRET)
+            made.append(WIREGUARD_KEY)
+        request = self.read(DEVICE_CSR)
         if request is None or not csr.fits(request, device.private, device_id):
-            self._write(DEVICE_CSR, csr.build(device.private, device_id), PUBLIC)
+            self.write(DEVICE_CSR, csr.build(device.private, device_id), PUBLIC)
             made.append(DEVICE_CSR)
         return made
 
-    def root(self, pin: Fingerprint) -> x509.Certificate | None:
-        """Return the stored root if it is the pinned one."""
-        content = self._read(ROOT_CRT)
+    def _recovered(self) -> WireGuardKey | None:
+        lines = (files.read(self.wireguard_conf) or b"").splitlines()
+        held = [line.removeprefix(_PRIVATE_KEY) for line in lines if line.startswith(_PRIVATE_KEY)]
         try:
-            return None if content is None else trust.pinned_root(content, pin)
-        except EnrollError:
+            return WireGuardKey.from_text(held[0]) if len(held) == 1 else None
+        except KeyFormatError:
             return None
 
-    def store(self, identity: Identity, wireguard: WireGuardKey) -> None:
+    def store(self, identity: Identity, wireguard: WireGuardKey | None) -> None:
         """Write a verified identity; the flag last, so that its presence speaks for all other files.
 
-        :raises StorageError: the folder cannot be written; then there is no flag.
+        A file that already has its content is not written again. Where only the flag differs, it alone is
+        replaced, and there is one at every moment.
+
+        :raises StorageError: the folder cannot be written.
         """
+        contents = {
+            DEVICE_CRT: (certificates.pem([identity.leaf]), PUBLIC),
+            CA_CHAIN: (certificates.pem(identity.chain), PUBLIC),
+            ROOT_CRT: (certificates.pem(identity.roots), PUBLIC),
+        }
+        if identity.tunnel is not None and wireguard is not None:
+            contents[self.wireguard_conf.name] = (identity.tunnel.render(wireguard.private), SECRET)
+        if any(self.read(name) != data for name, (data, _) in contents.items()):
+            self.remove(FLAG)
+        for name, (data, mode) in contents.items():
+            self.write(name, data, mode)
+        self.write(FLAG, identity.record.to_json(), PUBLIC)
+
+    def remove(self, name: str) -> None:
+        """Remove a file and bring that to the medium; none there is fine.
+
+        :raises StorageError: it cannot be removed.
+        """
+        path = self.path / name
+        if not path.exists() and not path.is_symlink():
+            return
         try:
-            if (self.path / FLAG).exists():
-                self._disk.remove(self.path / FLAG)
-                self._disk.sync_folder(self.path)
+            self.disk.remove(path)
+            self.disk.sync_folder(path.parent)
         except OSError as e:
-            raise StorageError(f"cannot write in {self.path}: {e.strerror or e}; check permissions") from e
-        self._write(DEVICE_CRT, trust.pem([identity.leaf]), PUBLIC)
-        self._write(CA_CHAIN, trust.pem(identity.chain), PUBLIC)
-        self._write(ROOT_CRT, trust.pem([identity.root]), PUBLIC)
-        if identity.tunnel is not None:
-            self._write(WIREGUARD_CONF, identity.tunnel.render(wireguard.private), SECRET)
-        self._write(FLAG, identity.record.to_json(), PUBLIC)
+            raise StorageError(f"cannot remove {path}: {e.strerror or e}; check permissions") from e
 
-    def record(self) -> Record | None:
-        """Return the flag's record, or ``None`` if there is no readable flag."""
-        content = self._read(FLAG)
-        try:
-            return None if content is None else Record.from_json(content)
-        except RecordError:
-            return None
-
-    def enrollment(
-        self, now: datetime, root_pin: Fingerprint | None = None, issuer_pin: Fingerprint | None = None
-    ) -> Enrollment:
-        """Return what the flag stands for, checked as if it had just been answered.
-
-        Without a root pin the stored root is taken for what it says (``status`` has no configuration).
-
-        :raises NotEnrolledError: no flag, or one of its files is missing, damaged, foreign or out of date.
-        :raises StorageError: a file cannot be read.
-        """
-        record = self.record()
-        if record is None:
-            raise NotEnrolledError("there is no readable flag 'enrolled'")
-        certificates = {name: self._certificates(name) for name in (DEVICE_CRT, CA_CHAIN, ROOT_CRT)}
-        certificate, root = certificates[DEVICE_CRT][0], certificates[ROOT_CRT][0]
-        chain = tuple(certificates[CA_CHAIN])
-        pin = root_pin or trust.sha256(root)
-        issuer = next((c for c in chain if trust.sha256(c) == issuer_pin), None)
-        if issuer_pin is not None and issuer is None:
-            raise NotEnrolledError("the stored chain does not hold the pinned issuing CA")
-        anchor = Anchor(root, issuer)
-        try:
-            trust.pinned_root(trust.pem([root]), pin)
-            self._check_keys(record, certificate)
-            trust.check_path(certificate, chain, anchor, now)
-            trust.check_dates(certificate, now)
-        except NotEnrolledError:
-            raise
-        except StorageError:
-            raise
-        except EnrollError as e:
-            raise NotEnrolledError(str(e)) from e
-        return Enrollment(record, certificate, chain, anchor)
-
-    def _check_keys(self, record: Record, certificate: x509.Certificate) -> None:
-        try:
-            device = self._key(DEVICE_KEY, DeviceKey.from_pem)
-            wireguard = self._key(WIREGUARD_KEY, WireGuardKey.from_text)
-        except KeyFormatError as e:
-            raise NotEnrolledError(f"a key file {e}") from e
-        if device is None or wireguard is None:
-            raise NotEnrolledError("a key file is missing")
-        leaf.check(certificate, record.device_id, device.spki_sha256)
-        if str(trust.sha256(certificate)) != record.leaf_sha256:
-            raise NotEnrolledError(f"{DEVICE_CRT} is not the certificate of the flag")
-        if record.address is not None:
-            conf = self._read(WIREGUARD_CONF) or b""
-            if f"PrivateKey = {wireguard.private}".encode() not in conf.splitlines():
-                raise NotEnrolledError(f"{WIREGUARD_CONF} is missing or not this device's")
-
-    def _certificates(self, name: str) -> list[x509.Certificate]:
-        content = self._read(name)
-        if content is None:
-            raise NotEnrolledError(f"{name} is missing")
-        try:
-            return trust.load_certificates(content)
-        except ValueError as e:
-            raise NotEnrolledError(f"{name} is damaged") from e
-
-    def _key(self, name: str, read: Callable[[bytes], _K]) -> _K | None:
-        content = self._read(name)
+    def parsed(self, name: str, read: Callable[[bytes], T]) -> T | None:
+        """Return a file as a value, or ``None`` if there is none; ``read`` raises what it raises."""
+        content = self.read(name)
         return None if content is None else read(content)
-
-    def _read(self, name: str) -> bytes | None:
-        return files.read(self.path / name)
-
-    def _write(self, name: str, data: bytes, mode: int) -> None:
-        files.write(self._disk, self.path / name, data, mode)

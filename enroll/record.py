@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from enroll.names import HostPort
+from enroll.wire import CertificateState
 
 VERSION: Final = 1
 
@@ -40,6 +41,12 @@ class Record:
     mqtt: HostPort | None
     hawkbit_url: str | None
     hawkbit_tenant: str | None
+    state: CertificateState = CertificateState.CURRENT
+    """``pending`` only in ``next/``, until the bridge has confirmed the pair."""
+    complete: bool = True
+    """False where the identity was taken over from an older client: then the servers are not known yet."""
+    seen_at: datetime | None = None
+    """The latest time that the bridge proved to this device; part of the floor (``enroll.clock``)."""
 
     def to_json(self) -> bytes:
         """Return the file's content."""
@@ -58,6 +65,9 @@ class Record:
             "endpoint": str(self.endpoint) if self.endpoint else None,
             "mqtt": {"host": self.mqtt.host, "port": self.mqtt.port} if self.mqtt else None,
             "hawkbit": hawkbit,
+            "state": str(self.state),
+            "complete": self.complete,
+            "seen_at": rfc3339(self.seen_at) if self.seen_at else None,
         }
         return (json.dumps(fields, indent=2) + "\n").encode()
 
@@ -93,6 +103,9 @@ class Record:
             mqtt=None if mqtt is None else HostPort(_text(mqtt["host"]), int(mqtt["port"])),
             hawkbit_url=None if hawkbit is None else _text(hawkbit["url"]),
             hawkbit_tenant=None if hawkbit is None else _text(hawkbit["tenant"]),
+            state=CertificateState(_text(data.get("state", CertificateState.CURRENT))),
+            complete=data.get("complete", True) is True,
+            seen_at=None if data.get("seen_at") is None else _time(data["seen_at"]),
         )
 
 

@@ -60,7 +60,7 @@ class TunnelConfig:
     def from_answer(
         cls,
         wg: WireGuardAnswer,
-        own_public_key: str,
+        own_public_key: str | None,
         allowed: Sequence[Network] = (),
         forbidden: Sequence[Address] = (),
     ) -> TunnelConfig:

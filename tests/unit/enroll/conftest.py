@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import json
 import ssl
 import threading
@@ -15,6 +16,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -25,7 +27,9 @@ from enroll.agent import Agent, Runtime
 from enroll.config import Settings, TunnelMode
 from enroll.events import Event
 from enroll.files import PosixDisk
+from enroll.keys.file import FileKeys
 from enroll.names import BridgeUrl, DeviceId, Fingerprint
+from enroll.transport import HttpsNetwork
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 CLIENT, SERVER = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH
@@ -50,11 +54,12 @@ class Authority:
     def root(cls, name: str) -> Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = _name(name)
-        return cls(_sign(subject, subject, key.public_key(), key, _ca(None)), key)
+        return cls(_sign(subject, subject, key.public_key(), key, _ca(None), end=NOW + timedelta(days=3650)), key)
 
     def sub(self, name: str, *, ca: bool = True, path_length: int | None = None, **dates: datetime) -> Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         extensions = _ca(path_length) if ca else []
+        dates = {"end": NOW + timedelta(days=1825)} | dates
         signed = _sign(_name(name), self.certificate.subject, key.public_key(), self.key, extensions, **dates)
         return Authority(signed, key)
 
@@ -62,7 +67,8 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         san = x509.SubjectAlternativeName([_general(n) for n in names])
         extensions = [(san, False), (x509.ExtendedKeyUsage([SERVER]), False)]
-        return _sign(_name(names[0]), self.certificate.subject, key.public_key(), self.key, extensions), key
+        end = NOW + timedelta(days=400)
+        return _sign(_name(names[0]), self.certificate.subject, key.public_key(), self.key, extensions, end=end), key
 
     def leaf(
         self,
@@ -193,7 +199,11 @@ class FakeBridge:
         self.mqtt: dict[str, Any] | None = None
         self.wg_endpoint = "127.0.0.1:51820"
         self.enroll: Responder = lambda request: Reply(self.answer(request), 201)
+        self.activate: Responder = self._activate
         self.script: list[Responder] = []
+        self.leaves: dict[str, x509.Certificate] = {}
+        self.current: str | None = None
+        self.pending: set[str] = set()
         self.root: Callable[[], Reply] = lambda: Reply({"ca": pem(pki.root.certificate)})
         self.intermediates: Callable[[], Reply] = lambda: Reply({"crts": [pem(c) for c in pki.chain]})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -218,7 +228,15 @@ class FakeBridge:
         """The right answer, with changes; ``leaf`` and ``chain`` are certificates, ``wg`` is merged."""
         csr = x509.load_pem_x509_csr(request["csr_pem"].encode())
         device_id = str(csr.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
-        leaf = changes.pop("leaf", None) or self.pki.sub.leaf(csr.public_key(), device_id)
+        leaf = changes.pop("leaf", None) or self.leaf_for(csr.public_key(), device_id)
+        if "proof" in request:
+            assert self.claims(request["proof"])["leaf"] == self.current
+            self.pending.add(digest(leaf))
+        elif digest(leaf) not in self.pending:
+            self.current = digest(leaf)
+        return self._full_answer(leaf, device_id, **changes)
+
+    def _full_answer(self, leaf: x509.Certificate, name: str, /, **changes: Any) -> dict[str, Any]:
         chain = changes.pop("chain", None) or self.pki.chain
         wg = {
             "address": "10.8.0.7/32",
@@ -230,9 +248,9 @@ class FakeBridge:
         }
         wg |= changes.pop("wg", {})
         return {
-            "device_id": device_id,
+            "device_id": name,
             "generation": 1,
-            "state": "current",
+            "state": "pending" if digest(leaf) in self.pending - {self.current} else "current",
             "cert": pem(leaf),
             "ca_chain": pem(*chain),
             "not_after": leaf.not_valid_after_utc.isoformat(),
@@ -242,6 +260,29 @@ class FakeBridge:
             "mqtt": self.mqtt,
             "hawkbit": {"url": "https://hawkbit.example", "tenant": "DEFAULT"},
         } | changes
+
+    def leaf_for(self, public_key: Any, device_id: str) -> x509.Certificate:
+        """One public key is one certificate, for ever."""
+        der = public_key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+        spki = hashlib.sha256(der).hexdigest()
+        if spki not in self.leaves:
+            self.leaves[spki] = self.pki.sub.leaf(public_key, device_id)
+        return self.leaves[spki]
+
+    def claims(self, proof: str) -> dict[str, Any]:
+        """The proof's claims, verified with the key of the leaf that they name."""
+        named = jwt.decode(proof, options={"verify_signature": False})
+        leaf = next(c for c in self.leaves.values() if digest(c) == named["leaf"])
+        return jwt.decode(proof, leaf.public_key(), algorithms=["ES256"], options={"verify_aud": False})
+
+    def _activate(self, request: dict[str, Any]) -> Reply:
+        claims = self.claims(request["proof"])
+        assert claims["act"] == "activate"
+        self.current = claims["leaf"]
+        leaf = next(c for c in self.leaves.values() if digest(c) == self.current)
+        key = leaf.public_key()
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        return Reply(self._full_answer(leaf, claims["device_id"]))
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         bridge = self
@@ -259,7 +300,8 @@ class FakeBridge:
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 bridge.requests.append(("POST", self.path, body))
-                self._send((bridge.script.pop(0) if bridge.script else bridge.enroll)(body))
+                door = bridge.activate if self.path.endswith("/activate") else bridge.enroll
+                self._send((bridge.script.pop(0) if bridge.script else door)(body))
 
             def _send(self, reply: Reply) -> None:
                 content = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
@@ -292,7 +334,7 @@ class FakeClock:
     def monotonic(self) -> float:
         return sum(self.slept)
 
-    async def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
 
 
@@ -308,8 +350,14 @@ class NoMachine:
     def has_interface(self, name: str) -> bool:
         return False
 
-    async def run(self, arguments: Any) -> Any:
+    def run(self, arguments: Any) -> Any:
         raise AssertionError(f"nothing may be run here: {arguments}")
+
+
+@dataclass(frozen=True)
+class Inventory:
+    hardware: dict[str, Any]
+    network: dict[str, Any]
 
 
 @dataclass
@@ -322,12 +370,26 @@ class Device:
     clock: FakeClock = field(default_factory=FakeClock)
     disk: Any = field(default_factory=PosixDisk)
     machine: Any = field(default_factory=NoMachine)
+    network: Any = field(default_factory=lambda: HttpsNetwork({}))
+    addresses: dict[str, Any] = field(default_factory=dict)
+    set_clock: Any = None
     events: list[Event] = field(default_factory=list)
 
-    async def run(self, **changes: Any) -> None:
+    def run(self, *, renew_now: bool = False, **changes: Any) -> None:
         settings = Settings(**(self.settings | changes))
-        runtime = Runtime(self.clock, lambda _low, high: high, self.disk, self.machine, self.events.append)
-        await Agent(settings, runtime).run()
+        runtime = Runtime(
+            clock=self.clock,
+            set_clock=self.set_clock,
+            uniform=lambda _low, high: high,
+            disk=self.disk,
+            machine=self.machine,
+            network=self.network,
+            provider=FileKeys(),
+            report=self.events.append,
+            addresses=lambda host: self.addresses.get(host, ()),
+            inventory=lambda: Inventory({"cpu_cores": 4}, {"hostname": "box"}),
+        )
+        Agent(settings, runtime, renew_now=renew_now).run()
 
     def names(self) -> list[str]:
         return [event.name for event in self.events]
@@ -397,7 +459,7 @@ def device(bridge: FakeBridge, pki: Pki, tmp_path: Path) -> Device:
         "bridge": BridgeUrl.parse(bridge.url),
         "device_id": DeviceId("dev-1"),
         "folder": tmp_path / "certs",
-        "root_pin": Fingerprint.parse(pki.sha256),
+        "root_pins": (Fingerprint.parse(pki.sha256),),
         "tunnel": TunnelMode.AUTO,
     }
     return Device(bridge, tmp_path / "certs", settings)

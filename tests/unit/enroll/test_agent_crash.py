@@ -6,7 +6,6 @@ created but not yet synced is then cut, emptied or zeroed, as a file system may 
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -73,7 +72,7 @@ class FailingDisk(PosixDisk):
 
 def effects_of_a_run(device: Any) -> list[str]:
     device.disk = FailingDisk(10**6)
-    asyncio.run(device.run())
+    device.run()
     return list(device.disk.effects)
 
 
@@ -95,15 +94,15 @@ def test_a_crash_at_any_effect_of_a_first_boot_loses_nothing(device: Any, tmp_pa
         device.settings["folder"] = device.folder
         device.disk = FailingDisk(at, torn=torn)
         with pytest.raises(PowerLossError):
-            asyncio.run(device.run())
+            device.run()
         device.disk = PosixDisk()
-        asyncio.run(device.run())
+        device.run()
         check_one_identity(device)
 
 
 @pytest.mark.parametrize("torn", ["whole", "zero"])
 def test_a_crash_while_a_damaged_enrollment_is_replaced_loses_nothing(device: Any, tmp_path: Path, torn: str) -> None:
-    asyncio.run(device.run())
+    device.run()
     healthy = {path.name: path.read_bytes() for path in device.folder.iterdir()}
     (device.folder / "device.crt").write_bytes(b"")
     effects = effects_of_a_run(device)
@@ -115,9 +114,9 @@ def test_a_crash_while_a_damaged_enrollment_is_replaced_loses_nothing(device: An
             (device.folder / name).write_bytes(data)
         device.disk = FailingDisk(at, torn=torn)
         with pytest.raises(PowerLossError):
-            asyncio.run(device.run())
+            device.run()
         device.disk = PosixDisk()
-        asyncio.run(device.run())
+        device.run()
         check_one_identity(device)
         assert device.read("device.key") == healthy["device.key"]
 
@@ -130,10 +129,10 @@ def test_a_full_disk_at_any_effect_is_told_and_recovered_from(device: Any, tmp_p
         device.settings["folder"] = device.folder
         device.disk = FailingDisk(at, error=OSError(28, "No space left on device"))
         with pytest.raises(StorageError, match="No space left"):
-            asyncio.run(device.run())
+            device.run()
         assert "enrolled" not in device.files() or effects[at].startswith("sync_folder")
         device.disk = PosixDisk()
-        asyncio.run(device.run())
+        device.run()
         check_one_identity(device)
 
 

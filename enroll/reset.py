@@ -1,0 +1,40 @@
+"""Forgetting an identity, so that the next run makes a new one under the same id.
+
+Responsible for removing keys, certificates and the flag: the flag first, the key next, so that a reset cut short
+either happened or did not. Not responsible for the bridge, which gives the id to a new key only if an operator
+opened a window for it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from enroll import files, takeover
+from enroll.errors import StorageError
+from enroll.files import Disk
+
+_NEXT = ("enrolled", "device.key", "device.crt", "ca-chain.crt", "root.crt", "wg0.conf", "device.csr")
+_NAMES = ("enrolled", "device.key", "device.crt", "device.csr", "ca-chain.crt", "root.crt", "wg.key")
+
+
+def forget(folder: Path, disk: Disk, interface: str) -> list[str]:
+    """Remove the identity in the folder and return the names of what was removed; files set aside stay.
+
+    :raises BusyFolderError: an agent works there.
+    :raises StorageError: a file cannot be removed; run it again.
+    """
+    conf = f"{interface}.conf"
+    names = [*_NAMES[:2], *(f"next/{name}" for name in _NEXT), *_NAMES[2:], conf, *takeover.OLDER_NAMES]
+    removed: list[str] = []
+    with files.locked(disk, folder):
+        for name in names:
+            path = folder / name
+            if not path.exists() and not path.is_symlink():
+                continue
+            try:
+                disk.remove(path)
+                disk.sync_folder(path.parent)
+            except OSError as e:
+                raise StorageError(f"cannot remove {path}: {e.strerror or e}; check permissions") from e
+            removed.append(name)
+    return removed

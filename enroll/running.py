@@ -1,0 +1,81 @@
+"""A run on a real machine: the composition root of the device.
+
+Responsible for building the agent from real parts, and for leaving the outcome where ``status`` shows it.
+Not responsible for arguments or exit codes (``enroll.cli``).
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from enroll import keys, lastrun
+from enroll.config import Settings
+from enroll.errors import EnrollError
+from enroll.events import Event
+from enroll.names import IpAddress
+
+if TYPE_CHECKING:
+    from enroll.agent import Runtime
+
+
+def run(
+    settings: Settings,
+    environment: Mapping[str, str],
+    report: Callable[[Event], None],
+    *,
+    renew_now: bool = False,
+    stay: bool = False,
+) -> None:
+    """Run the agent once.
+
+    :raises EnrollError: as ``Agent.run``.
+    """
+    keys.prepare_process(settings, environment, sys.orig_argv)
+    from enroll.agent import Agent  # noqa: PLC0415 - everything below loads OpenSSL, which must be configured first
+
+    agent = Agent(settings, _runtime(settings, environment, report), renew_now=renew_now)
+    try:
+        agent.run()
+    except EnrollError as e:
+        lastrun.write(settings.run_dir, agent.now(), e)
+        raise
+    lastrun.write(settings.run_dir, agent.now(), None)
+    if stay:
+        agent.stay()
+
+
+def _runtime(settings: Settings, environment: Mapping[str, str], report: Callable[[Event], None]) -> Runtime:
+    from enroll import inventory  # noqa: PLC0415 - as above
+    from enroll.agent import Runtime  # noqa: PLC0415
+    from enroll.clock import SystemClock  # noqa: PLC0415
+    from enroll.files import PosixDisk  # noqa: PLC0415
+    from enroll.transport import HttpsNetwork  # noqa: PLC0415
+    from enroll.tunnel import LinuxMachine  # noqa: PLC0415
+
+    clock = SystemClock()
+    return Runtime(
+        clock=clock,
+        set_clock=clock.set,
+        uniform=random.SystemRandom().uniform,
+        disk=PosixDisk(),
+        machine=LinuxMachine(),
+        network=HttpsNetwork(environment),
+        provider=keys.provider(settings),
+        report=report,
+        addresses=addresses,
+        inventory=inventory.read,
+    )
+
+
+def addresses(host: str) -> Sequence[IpAddress]:
+    """Return the addresses of a host; none if it cannot be looked up now."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return ()
+    return tuple({ip_address(str(entry[4][0]).partition("%")[0]) for entry in found})
