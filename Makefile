@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-real real lint format bench lock clean
+.PHONY: help demo run test test-real real agent agent-deb lint format bench lock clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # Many tests wait for processes and sockets: two workers more than there are cores.
@@ -26,6 +26,7 @@ run: $(READY) ## the bridge on the embedded stack, in the foreground (DATA=folde
 	$(BIN)/iot-bridge serve --data "$(DATA)"
 
 test: $(READY) ## every test that needs no server of others: no root, no network
+	@$(BIN)/python packaging/agent/libraries.py
 	@mkdir -p $(REPORTS)
 	$(BIN)/pytest -m "not real" -n $(WORKERS) --dist worksteal --junit-xml=$(REPORTS)/test.xml $(PYTEST_ARGS)
 
@@ -34,6 +35,7 @@ test-real: $(READY) ## install and start the real servers, run the suites agains
 	$(BIN)/python compose/real/check.py
 	$(BIN)/python compose/real/step_ca.py install
 	$(BIN)/python compose/real/hawkbit_server.py build
+	$(BIN)/python compose/real/debian_root.py build
 	@mkdir -p $(REPORTS)
 	$(BIN)/pytest -m real -n $(REAL_WORKERS) --dist loadfile --junit-xml=$(REPORTS)/test-real.xml $(PYTEST_ARGS)
 
@@ -42,11 +44,18 @@ real: $(READY) ## the real servers and the bridge, in the foreground, until Ctrl
 	$(BIN)/python compose/real/check.py
 	$(BIN)/python compose/real/stack.py
 
+agent: $(READY) ## the device agent as one file, build/iot-enroll.pyz
+	@$(BIN)/python packaging/agent/build_zipapp.py
+
+agent-deb: agent ## the same as a Debian package, build/iot-enroll_VERSION_all.deb
+	@$(BIN)/python packaging/agent/build_deb.py
+
 lint: $(READY) ## ruff, mypy strict, the import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy -p compose.demo -p compose.real
+	$(BIN)/mypy packaging/agent/*.py
 	$(BIN)/lint-imports
 
 format: $(READY) ## let ruff put the code in order

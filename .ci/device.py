@@ -14,7 +14,7 @@ TEMPLATE = PROJECT / "packaging" / "iot-enroll.conf"
 PAGE = PROJECT / "docs" / "device.md"
 _BEGIN, _END = "<!-- variables -->\n", "<!-- end of variables -->"
 _HEAD = """\
-# What iot-enroll knows from outside; systemd reads this file (EnvironmentFile=): NAME=value, one a line, nothing expanded.
+# What iot-enroll knows from outside; systemd reads this file: NAME=value, one a line, nothing expanded.
 # Needed are the bridge, the device's id and the root's fingerprint; each other line shows a variable that is not set.
 # The unit sets CERTS_DIR=/var/lib/iot-enroll before it and reads /run/iot-enroll.conf after it.
 # Changed? systemctl start iot-enroll; systemctl status iot-enroll

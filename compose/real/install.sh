@@ -19,6 +19,11 @@ wanted=(
   mvn:maven
   javac:default-jdk-headless
   go:golang-go
+  debootstrap:debootstrap
+  systemd-nspawn:systemd-container
+  systemd-analyze:systemd
+  nsenter:util-linux
+  dpkg-deb:dpkg
   swtpm:swtpm
   tpm2_clear:tpm2-tools
   tpm2-abrmd:tpm2-abrmd

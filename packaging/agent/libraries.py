@@ -2,6 +2,8 @@
 
 Responsible for a folder of them below build/, made once per lock. cryptography is not among them: it is compiled, and
 a device has it from its system.
+
+    .venv/bin/python packaging/agent/libraries.py     # installs them, so that later builds need no network
 """
 
 import hashlib
@@ -20,7 +22,7 @@ _PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+)==\S+ \\\n(?: +--hash=\S+(?: \\)?\n)+")
 
 
-class BuildFailed(Exception):  # noqa: N818 - named for what happened, as everywhere here
+class BuildFailed(Exception):
     """The build cannot go on; the text says what to do."""
 
 
@@ -82,3 +84,10 @@ def licences(folder: Path) -> Iterator[tuple[str, Path]]:
     for path in sorted(folder.glob("*.dist-info/licenses/*")):
         if path.name not in {"epl-v20", "CONTRIBUTING.md"}:
             yield f"licences/{path.parts[-3].split('-')[0]}/{path.name}", path
+
+
+if __name__ == "__main__":
+    try:
+        installed(PROJECT / "build")
+    except BuildFailed as e:
+        sys.exit(str(e))
