@@ -25,6 +25,15 @@ class ThingsBoard:
         answer = self.http.get(f"/api/plugins/telemetry/DEVICE/{uuid}/values/attributes/SERVER_SCOPE")
         return {one["key"]: one["value"] for one in answer.raise_for_status().json()}
 
+    def credential(self, device: str) -> str | None:
+        """What admits the device: of a leaf, its digest as ThingsBoard makes it."""
+        found = self.http.get("/api/tenant/devices", params={"deviceName": device})
+        if found.status_code == httpx.codes.NOT_FOUND:
+            return None
+        uuid = found.raise_for_status().json()["id"]["id"]
+        answer = self.http.get(f"/api/device/{uuid}/credentials").raise_for_status().json()
+        return str(answer["credentialsId"])
+
 
 @dataclass
 class Hawkbit:
