@@ -32,6 +32,8 @@ wanted=(
   libtss2-tcti-tabrmd.so.0:libtss2-tcti-tabrmd0
   libtss2-tcti-swtpm.so.0:libtss2-tcti-swtpm0
   softhsm2-util:softhsm2
+  libconfig.so.9:libconfig9
+  libglib-2.0.so.0:libglib2.0-0
 )
 
 export PATH="$PATH:/usr/sbin:/sbin"
