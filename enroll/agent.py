@@ -51,6 +51,7 @@ class Agent:
         self._progress = Progress()
         self._failures: dict[Action, int] = {}
         self._failure: EnrollError | None = None
+        self._broker_said: str | None = None
         self._wait = 0.0
 
     def run(self) -> None:
@@ -123,6 +124,8 @@ class Agent:
         if error.problem is not Code.RETIRED and self._deeds.seen.enrollment is not None:
             # What is wrong with one request says nothing of the identity that is there.
             return self._failed(action, TryAgainError(str(error)))
+        if self._broker_said is not None:
+            self._deeds.doors.gave_up(self._deeds.enrolled(), self._broker_said)
         self._failure = error
         return Last.FINAL
 
@@ -134,6 +137,8 @@ class Agent:
         count = self._failures[action] = self._failures.get(action, 0) + 1
         self._wait = _backoff(error).delay(count, error.retry_after, self._world.uniform)
         connecting = action is Action.CONNECT
+        if connecting:
+            self._broker_said = str(error)
         if error.ends_run or self._wait >= self._budget.remaining():
             if connecting:
                 self._deeds.doors.gave_up(self._deeds.enrolled(), str(error))

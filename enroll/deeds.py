@@ -226,18 +226,20 @@ class Deeds:
         self._store_next(identity)
 
     def _activate(self) -> None:
-        enrollment, pair = self.enrolled(), self.seen.pair
+        pair, wireguard = self.seen.pair, self.seen.wireguard
         if pair.key is None or pair.record is None:
             raise StorageError("the next pair is gone; check the medium")
         try:
-            identity = self._dialogue.activate(enrollment, pair.key, pair.record.leaf_sha256)
+            identity = self._dialogue.activate(
+                pair.key, pair.record.leaf_sha256, wireguard.public if wireguard else None
+            )
         except RefusedError as e:
             self._drop_if_useless(e)
             raise
         self._store_next(identity)
 
     def _store_next(self, identity: Identity) -> None:
-        succession.store(self.folder, identity, self.enrolled().wireguard)
+        succession.store(self.folder, identity, self.seen.wireguard)
         self._set_clock()
         confirmed = identity.record.state is CertificateState.CURRENT
         self._world.report(events.prepared(identity.record.leaf_sha256, confirmed=confirmed))

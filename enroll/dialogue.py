@@ -143,13 +143,14 @@ class Dialogue:
 
         return self._by_each_root(ask)
 
-    def activate(self, enrollment: Enrollment, key: DeviceKey, leaf_sha256: str) -> Identity:
+    def activate(self, key: DeviceKey, leaf_sha256: str, wireguard: str | None) -> Identity:
         """Ask the bridge to make the next pair the current one; repeating it is harmless.
+
+        :param wireguard: the device's own public WireGuard key, if it has one.
 
         :raises StoppedError: a final word.
         :raises TryAgainError: anything else that is not an answer that holds.
         """
-        wireguard = enrollment.wireguard.public if enrollment.wireguard else None
 
         def ask(audience: str) -> Identity:
             signed = proof.activation(key, audience, self._id, leaf_sha256)

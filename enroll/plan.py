@@ -203,6 +203,21 @@ RULES: Final = (
     # -- no identity yet --------------------------------------------------------------------------------
     _rule(Action.LATER, "the wait does not fit into this run", identity=Identity.NONE, last=Last.EXHAUSTED),
     _rule(Action.WAIT, "the attempt failed; the next one is for the same key", identity=Identity.NONE, last=Last.AGAIN),
+    _rule(
+        Action.FETCH_ROOT,
+        "nothing is believed before the pin holds",
+        identity=Identity.NONE,
+        next=Next.PENDING,
+        anchored=False,
+    ),
+    _rule(
+        Action.ACTIVATE,
+        "the pair in use is lost, the new one is whole",
+        identity=Identity.NONE,
+        next=Next.PENDING,
+        activation=Phase.UNTRIED,
+    ),
+    _rule(Action.LATER, "the new pair waits for its confirmation", identity=Identity.NONE, next=Next.PENDING),
     _rule(Action.MAKE_KEYS, "on disk before the first request", identity=Identity.NONE, keys=Keys.MISSING),
     _rule(Action.FETCH_ROOT, "nothing is believed before the pin holds", identity=Identity.NONE, anchored=False),
     _rule(Action.ENROLL, "everything is ready", identity=Identity.NONE),

@@ -91,6 +91,7 @@ class Survey:
 
     keys: Keys | None = None
     enrollment: Enrollment | None = None
+    wireguard: WireGuardKey | None = None
     roots: tuple[x509.Certificate, ...] = ()
     """Stored roots that are pinned."""
     pair: Pair = field(default_factory=Pair)
@@ -157,7 +158,9 @@ class _Look:
             keys = Keys(self._device, self._wireguard, self._request)
         flagged = (self._folder.path / FLAG).exists()
         unfit = () if older is not None else tuple(self._unfit)
-        return Survey(keys, self._enrollment(), self._roots, pair, unfit, older, flagged, self._is_complete())
+        return Survey(
+            keys, self._enrollment(), self._wireguard, self._roots, pair, unfit, older, flagged, self._is_complete()
+        )
 
     def _is_complete(self) -> bool:
         """Tell whether the servers are known, and the tunnel's configuration is there if there is a lease."""
