@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from ca.standin.signing import Signer
-from compose.real.mosquitto import RealMosquitto
 from compose.real.postgresql import RealPostgresql
 from tests.e2e.background import Background
+from tests.e2e.broker import Mosquitto
 from tests.e2e.processes import Device, wait_for
-from tests.e2e.tenants import RealServers, Tenant, real_tenant, write_server_certificate
+from tests.e2e.tenants import RealServers, Tenant, real_tenant
 
 pytestmark = pytest.mark.real
 
@@ -36,32 +35,6 @@ def on_database(
         more = {"BRIDGE_DATABASE_URL": cluster.create_database()}
         with real_tenant(servers, background, tmp_path, tmp_path_factory.mktemp, **more) as tenant:
             yield tenant
-
-
-class Mosquitto:
-    """A broker that admits whom step-ca certified and did not revoke."""
-
-    def __init__(self, servers: RealServers, folder: Path) -> None:
-        self._servers = servers
-        pki = servers.ca.hierarchy
-        folder.mkdir()
-        anchors, self._crl = folder / "ca.pem", folder / "crl.pem"
-        anchors.write_bytes(pki.issuing.pem + pki.intermediate.pem + pki.root.pem)
-        self._crl.write_bytes(servers.crl_pem())
-        certificate, key = write_server_certificate(Signer(pki), folder)
-        self.broker = RealMosquitto(folder, anchors, self._crl, certificate, key)
-
-    def read_crl_again(self) -> None:
-        self._crl.write_bytes(self._servers.crl_pem())
-        self.broker.reload()
-
-    def publish(self, device: Device) -> subprocess.CompletedProcess[str]:
-        """Publish with `mosquitto_pub` and what lies in the device's folder."""
-        shown = device.write_chain()
-        command = ["mosquitto_pub", "-h", "localhost", "-p", str(self.broker.port), "-i", device.id, "-q", "1"]
-        command += ["--cafile", str(device.path("root.crt")), "--cert", str(shown)]
-        command += ["--key", str(device.path("device.key")), "-t", "v1/devices/me/telemetry", "-m", "{}"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
 
 
 @pytest.fixture
