@@ -16,7 +16,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from enroll.keys import identity, spki
+from enroll.keys import identity, kinds, spki
 from enroll.keys.provider import KeyFormatError
 
 if TYPE_CHECKING:
@@ -86,7 +86,9 @@ class FileKeys:
         """Read an unencrypted PEM key: P-256, P-384, Ed25519, or RSA of at least 2048 bits.
 
         :raises KeyFormatError: anything else.
+        :raises ConfigurationError: it is hardware's.
         """
+        kinds.refuse_others(content, self.name)
         return FileKey.from_pem(content)
 
     def sweep(self, keep: Sequence[bytes]) -> int:  # noqa: ARG002 - the Protocol's; files are the core's own

@@ -48,12 +48,13 @@ _MODULES: Final = ("lib/*/ossl-modules", "lib64/ossl-modules", "lib/ossl-modules
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_./+@:,=-]+", re.ASCII)
 
 
-def for_tpm(version: tuple[int, ...] | None) -> str:
+def for_tpm(version: tuple[int, ...] | None, *, still_in_file: bool = False) -> str:
     """Return the configuration for a key in the TPM.
 
     :param version: of tpm2-openssl; ``None`` if nobody knows.
+    :param still_in_file: the key in use is one from before there was a TPM; the old versions can serve one of them.
     """
-    needed = version is None or version < _EXPORTS_RIGHTLY
+    needed = not still_in_file and (version is None or version < _EXPORTS_RIGHTLY)
     return _FRAME.format(name="tpm2", options="", algorithms=_SIGNATURES_IN_THE_TPM if needed else "")
 
 

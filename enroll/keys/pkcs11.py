@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 from enroll.errors import ConfigurationError, StorageError
-from enroll.keys import identity, openssl_conf, spki
+from enroll.keys import identity, kinds, openssl_conf, spki
+from enroll.keys.file import FileKey
 from enroll.keys.pkcs11_uri import KeyName
 from enroll.keys.provider import KeyFormatError
 from enroll.keys.remote import RemoteEcKey
@@ -108,17 +109,25 @@ class TokenKeys:
                 private.destroy()
                 raise StorageError(f"the token {self._token.label!r} makes keys that can be read out of it")
         try:
-            return self.read(named.content())
+            return self._own(named.content())
         except KeyFormatError as e:
             raise StorageError(f"the token {self._token.label!r} lost the key that it just made") from e
 
-    def read(self, content: bytes) -> TokenKey:
+    def read(self, content: bytes) -> TokenKey | FileKey:
         """Read a text that names a key; the token is asked once for the public key.
+
+        A key in a file, from before there was a token, goes on until its renewal makes one in the token.
 
         :raises KeyFormatError: torn or foreign; or this very token does not have the key any more.
         :raises StorageError: the token is not there, or another one of the same label is.
         :raises ConfigurationError: as ``generate``.
         """
+        kinds.refuse_others(content, self.name, "file")
+        if kinds.kind(content) == "file":
+            return FileKey.from_pem(content)
+        return self._own(content)
+
+    def _own(self, content: bytes) -> TokenKey:
         if content not in self._read:
             self._read[content] = self._found(KeyName.parse(content))
         return self._read[content]
@@ -147,10 +156,13 @@ class TokenKeys:
         """Remove this device's keys from the token, but for those that one of the contents names.
 
         :return: how many were removed; the two halves of a key count as one.
-        :raises StorageError: the token is not there, or refuses.
-        :raises KeyFormatError: one of the contents names no key: then nothing was removed.
+        :raises StorageError: the token is not there, or refuses; or one of the contents is damaged, and nothing
+            was removed.
         """
-        kept = {KeyName.parse(content).identifier for content in keep}
+        try:
+            kept = {KeyName.parse(content).identifier for content in keep if kinds.kind(content) != "file"}
+        except KeyFormatError as e:
+            raise StorageError(f"no key was removed from the token: device.key {e}") from e
         removed: set[bytes] = set()
         with self._token.session() as session:
             from pkcs11 import Attribute  # noqa: PLC0415 - as above

@@ -7,21 +7,27 @@ Loads nothing slow, and nothing that loads OpenSSL.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
 import resource
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
-from enroll.keys import openssl_conf
+from enroll.keys import kinds, openssl_conf
 from enroll.keys.provider import KeySettings
 
 MARKER: Final = "IOT_ENROLL_RESTARTED"
 """Variable that says that this process is the second one."""
 
 _PR_SET_DUMPABLE: Final = 4
+_KEY_FILES: Final = ("device.key", "device-key.pem")
+"""Ours, and an older client's that is about to be taken over."""
+
+_MOST_READ: Final = 65536
 _LEAST_DESCRIPTOR: Final = 200
 """Above all that children are given, so that the name means nothing to them."""
 
@@ -64,11 +70,21 @@ def _for_hardware(settings: KeySettings, environment: Mapping[str, str]) -> tupl
 
             # Its library writes to standard error what the agent says in a sentence.
             quiet = {"TSS2_LOG": environment.get("TSS2_LOG") or "all+none"}
-            return openssl_conf.for_tpm(TpmCommand(environment).version()), way(environment) | quiet
+            version = TpmCommand(environment).version()
+            text = openssl_conf.for_tpm(version, still_in_file=_still_in_file(settings.folder))
+            return text, way(environment) | quiet
         case "pkcs11":
             return openssl_conf.for_token(settings, environment), {}
         case _:
             return None, {}
+
+
+def _still_in_file(folder: Path) -> bool:
+    """Return whether the key in use is one from before there was hardware for it."""
+    for name in _KEY_FILES:
+        with contextlib.suppress(OSError), (folder / name).open("rb") as stream:
+            return kinds.kind(stream.read(_MOST_READ)) == "file"
+    return False
 
 
 def forbid_core_dumps() -> None:

@@ -80,11 +80,11 @@ class KeyProvider(Protocol):
         """
 
     def read(self, content: bytes) -> DeviceKey:
-        """Read what ``content()`` gave.
+        """Read what ``content()`` gave; a provider of hardware also reads a key in a file, from before.
 
-        :raises KeyFormatError: torn, foreign, another provider's, or of hardware that cannot use it any more.
+        :raises KeyFormatError: torn, foreign, or of hardware that cannot use it any more.
         :raises StorageError: the hardware does not answer; the key may well be good.
-        :raises ConfigurationError: the provider cannot work as it is configured.
+        :raises ConfigurationError: the provider cannot work as it is configured, or the content is another's.
         """
 
     def sweep(self, keep: Sequence[bytes]) -> int:
@@ -107,6 +107,10 @@ class KeySettings(Protocol):
     @property
     def device_id(self) -> DeviceId:
         """The device's id: keys in a token carry it as their label."""
+
+    @property
+    def folder(self) -> Path:
+        """Where ``device.key`` lies."""
 
     @property
     def pkcs11_module(self) -> Path | None:

@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from enroll.errors import ConfigurationError, StorageError
-from enroll.keys import identity, spki, tss2
+from enroll.keys import identity, kinds, spki, tss2
+from enroll.keys.file import FileKey
 from enroll.keys.provider import KeyFormatError
 from enroll.keys.remote import RemoteEcKey
 from enroll.keys.tpm_command import TpmCommand
@@ -67,17 +68,25 @@ class TpmKeys:
         query = ("-propquery", "provider=tpm2", "-quiet")
         content = self._tpm.run("genpkey", *query, "-algorithm", "EC", "-pkeyopt", "group:P-256")
         try:
-            return self.read(content)
+            return self._own(content)
         except KeyFormatError as e:
             raise StorageError(f"the TPM made something that {e}") from e
 
-    def read(self, content: bytes) -> TpmKey:
+    def read(self, content: bytes) -> TpmKey | FileKey:
         """Read a TSS2 PEM file; the TPM is asked once whether it can use the key.
+
+        A key in a file, from before there was a TPM, goes on until its renewal makes one in the TPM.
 
         :raises KeyFormatError: torn, foreign, or wrapped by another TPM (or by this one before it was cleared).
         :raises StorageError: the TPM does not answer.
         :raises ConfigurationError: a good file, but of a kind that the agent does not use; or as ``generate``.
         """
+        kinds.refuse_others(content, self.name, "file")
+        if kinds.kind(content) == "file":
+            return FileKey.from_pem(content)
+        return self._own(content)
+
+    def _own(self, content: bytes) -> TpmKey:
         if content not in self._read:
             self._read[content] = self._loaded(content)
         return self._read[content]

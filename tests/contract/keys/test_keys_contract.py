@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from enroll import csr
+from enroll.errors import ConfigurationError
 from enroll.keys import DeviceKey, KeyFormatError
 from enroll.keys.file import FileKey
 from tests.contract.keys.conftest import Kind
@@ -87,12 +88,21 @@ def test_what_is_torn_zero_filled_or_foreign_is_refused(kind: Kind, key: DeviceK
         b"\xff" * 512,
         content.replace(b"-----END", b"AAAA\n-----END"),
     ]
-    damaged += [example for name, example in EXAMPLES.items() if name != kind.name]
     for wrong in damaged:
         with pytest.raises(KeyFormatError) as refused:
             kind.provider().read(wrong)
         assert "BEGIN" not in str(refused.value)
     assert kind.provider().read(content).spki_sha256 == key.spki_sha256
+
+
+def test_a_key_of_another_provider_is_not_damaged(kind: Kind) -> None:
+    """Another ENROLL_KEY must not make the agent set a good key aside; hardware goes on with a key in a file."""
+    for name, example in EXAMPLES.items():
+        if name == "file":
+            assert kind.provider().read(example).spki_sha256 == FileKey.from_pem(example).spki_sha256
+        elif name != kind.name:
+            with pytest.raises(ConfigurationError, match=f"set ENROLL_KEY={name}, or move"):
+                kind.provider().read(example)
 
 
 def test_nothing_private_is_shown(kind: Kind, key: DeviceKey) -> None:
@@ -125,7 +135,7 @@ def test_keys_in_hardware_have_nothing_to_give(kind: Kind, key: DeviceKey) -> No
 def test_a_sweep_spares_what_is_named(kind: Kind) -> None:
     provider = kind.provider()
     spared, other = provider.generate(), provider.generate()
-    provider.sweep([spared.content()])
+    provider.sweep([spared.content(), EXAMPLES["file"]])
     assert kind.provider().read(spared.content()).spki_sha256 == spared.spki_sha256
     if kind.name == "pkcs11":
         with pytest.raises(KeyFormatError, match="does not have any more"):

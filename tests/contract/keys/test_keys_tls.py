@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,6 +84,19 @@ def test_a_key_that_does_not_fit_the_leaf(
     assert told["error"] == "StorageError", told
     assert "cannot use" in str(told["why"])
     assert "device.key" in str(told["why"])
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("interpreter", [sys.executable, "/usr/bin/python3"])
+@pytest.mark.parametrize("name", ["tpm", "pkcs11"])
+def test_a_key_in_a_file_goes_on_beside_hardware(
+    name: str, kinds: Callable[[str], Kind], tmp_path: Path, project: Path, interpreter: str
+) -> None:
+    stage = Stage(kinds("file"), tmp_path, project)
+    stage.environment = kinds(name).environment | {"PYTHONPATH": str(project), "CERTS_DIR": str(tmp_path)}
+    with server(stage.authority, tmp_path) as serving:
+        told = stage.connect(serving, interpreter)
+    assert told["name"] == "dev-1", told
 
 
 @pytest.mark.real

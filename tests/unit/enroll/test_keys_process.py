@@ -14,6 +14,7 @@ import pytest
 from enroll.config import Settings, load
 from enroll.errors import ConfigurationError
 from enroll.keys import openssl_conf, prepare_process, process
+from enroll.keys.file import FileKey
 
 PROJECT = Path(__file__).parents[3]
 NEEDED = {"BRIDGE_API_URL": "https://bridge.example", "DEVICE_ID": "dev-1", "STEP_CA_FINGERPRINT": "ab" * 32}
@@ -94,6 +95,15 @@ def test_a_key_in_a_tpm_starts_the_interpreter_again_once(tmp_path: Path, versio
     assert found["tcti"] == "tabrmd"
     assert found["core"] == [0, 0]
     assert found["dumpable"] == 0
+
+
+@pytest.mark.parametrize("name", ["device.key", "device-key.pem"])
+def test_a_key_from_before_the_tpm_is_served_first(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(FileKey.generate().content())
+    path = openssl_that(tmp_path / "bin", "printf 'Providers:\\n  tpm2\\n    version: 1.1.1\\n'")
+    found = told(tmp_path, ENROLL_KEY="tpm", TPM2OPENSSL_TCTI="tabrmd", CERTS_DIR=str(tmp_path), **path)
+    assert "tpm2 = tpm2_section" in found["conf"]
+    assert "default_properties" not in found["conf"]
 
 
 def test_an_openssl_conf_that_is_set_is_left_alone(tmp_path: Path) -> None:
