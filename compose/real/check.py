@@ -40,6 +40,8 @@ LIBRARIES = {
     "ossl-modules/tpm2.so": "tpm2-openssl",
     "libtss2-tcti-tabrmd.so.0": "the TPM library's way to tpm2-abrmd",
     "libtss2-tcti-swtpm.so.0": "the TPM library's way to swtpm",
+    "dist-packages/cryptography": "cryptography of the system's own Python",
+    "dist-packages/jwt": "PyJWT of the system's own Python",
     "libconfig.so.9": "libconfig, which swupdate reads its file with",
     "libglib-2.0.so.0": "GLib, which rauc-hawkbit-updater reads its file with",
 }

@@ -32,6 +32,8 @@ wanted=(
   libtss2-tcti-tabrmd.so.0:libtss2-tcti-tabrmd0
   libtss2-tcti-swtpm.so.0:libtss2-tcti-swtpm0
   softhsm2-util:softhsm2
+  python3/dist-packages/cryptography:python3-cryptography
+  python3/dist-packages/jwt:python3-jwt
   libconfig.so.9:libconfig9
   libglib-2.0.so.0:libglib2.0-0
 )
@@ -40,7 +42,7 @@ export PATH="$PATH:/usr/sbin:/sbin"
 
 have() {
   if [ "$1" = initdb ] && compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then return 0; fi
-  case "$1" in *.so*) compgen -G "/usr/lib/*/$1" >/dev/null; return ;; esac
+  case "$1" in *.so*) compgen -G "/usr/lib/*/$1" >/dev/null; return ;; */*) [ -e "/usr/lib/$1" ]; return ;; esac
   command -v "$1" >/dev/null
 }
 
