@@ -13,7 +13,7 @@ from pathlib import Path
 SUITES = ("architecture", "contract", "crash", "e2e", "property", "races", "unit")
 """Folders below tests/ that must have run at least one test of `make test`."""
 SERVERS = ("ca", "hawkbit", "keys", "mosquitto", "postgresql", "wireguard")
-"""Folders below tests/contract/ that must have run at least one test against the real server."""
+"""Folders below tests/contract/ that must have run at least one test against the real server or system."""
 
 REAL = ("crash", "e2e", "races")
 """Other folders below tests/ that must have run at least one test on real servers."""

@@ -17,6 +17,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -56,6 +57,7 @@ def date_of_build() -> datetime:
 def sources(build: Path, moment: datetime) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of everything but byte code."""
     yield "__main__.py", MAIN
+    yield f"iot_bridge-{version()}.dist-info/METADATA", metadata(version())
     yield "licences/iot-enroll/LICENSE", (PROJECT / "LICENSE").read_bytes()
     for path in sorted((PROJECT / "enroll").rglob("*.py")):
         content = path.read_bytes()
@@ -66,6 +68,18 @@ def sources(build: Path, moment: datetime) -> Iterator[tuple[str, bytes]]:
     folder = installed(build)
     for name, path in (*modules(folder), *licences(folder)):
         yield name, path.read_bytes()
+
+
+def version() -> str:
+    """Return the project's version."""
+    with (PROJECT / "pyproject.toml").open("rb") as file:
+        text: str = tomllib.load(file)["project"]["version"]
+        return text
+
+
+def metadata(number: str) -> bytes:
+    """Return what `importlib.metadata` asks for, so that the agent can tell its version."""
+    return f"Metadata-Version: 2.1\nName: iot-bridge\nVersion: {number}\n".encode()
 
 
 def byte_code(name: str, source: bytes) -> bytes:

@@ -9,10 +9,12 @@ import pytest
 SUITES = ("architecture", "contract.ca", "crash", "e2e", "property", "races", "unit.ca")
 REAL = (
     "contract.ca",
+    "contract.debian",
     "contract.hawkbit",
     "contract.keys",
     "contract.mosquitto",
     "contract.postgresql",
+    "contract.systemd",
     "contract.wireguard",
     "crash",
     "e2e",

@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import tomllib
 import zipfile
 from collections.abc import Callable
 from importlib.util import MAGIC_NUMBER
@@ -65,6 +66,7 @@ def test_it_holds_the_agent_two_libraries_their_licences_and_no_more(zipapp: Pat
     assert {name for name in sources if name.startswith("enroll/")} == agent
     assert {name for name in names if name.endswith(".pyc")} == {f"{name}c" for name in sources}
     assert {name.split("/")[1] for name in names - sources if not name.endswith(".pyc")} == {
+        "METADATA",
         "iot-enroll",
         "paho_mqtt",
         "pyjwt",
@@ -72,6 +74,14 @@ def test_it_holds_the_agent_two_libraries_their_licences_and_no_more(zipapp: Pat
     assert [entry.filename for entry in entries] == sorted(names)
     assert len({entry.date_time for entry in entries}) == 1
     assert {entry.external_attr >> 16 for entry in entries} == {0o100644}
+
+
+def test_it_knows_its_version(zipapp: Path, project: Path) -> None:
+    with (project / "pyproject.toml").open("rb") as file:
+        version = tomllib.load(file)["project"]["version"]
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from enroll.inventory import telemetry; print(telemetry())"
+    told = run(sys.executable, "-I", "-S", "-c", code, zipapp)
+    assert f'"agent":"{version}"' in told.stdout.replace(" ", ""), told
 
 
 def test_byte_code_is_taken_without_looking_at_the_source(zipapp: Path) -> None:

@@ -106,6 +106,7 @@ def test_its_tasks_compile_and_install_what_its_packages_hold(recipe: Path, proj
         subprocess.run(["cp", "-r", project / name, source / name], check=True)
     variables = {
         "D": str(image),
+        "PV": "0.1.0",
         "PYTHON": sys.executable,
         "PYTHON_SITEPACKAGES_DIR": "/usr/lib/python3.11/site-packages",
         "bindir": "/usr/bin",

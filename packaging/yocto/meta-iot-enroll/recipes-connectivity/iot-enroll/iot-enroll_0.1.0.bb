@@ -38,6 +38,11 @@ do_install() {
     done
     ${PYTHON} -m compileall -q --invalidation-mode unchecked-hash -s ${D} -p / ${D}${PYTHON_SITEPACKAGES_DIR}/enroll
 
+    # The agent asks for its version there.
+    info=${D}${PYTHON_SITEPACKAGES_DIR}/iot_bridge-${PV}.dist-info
+    install -d $info
+    printf 'Metadata-Version: 2.1\nName: iot-bridge\nVersion: %s\n' "${PV}" > $info/METADATA
+
     install -D -m 0755 packaging/agent/iot-enroll ${D}${bindir}/iot-enroll
     install -D -m 0755 packaging/systemd/after-run ${D}${nonarch_libdir}/iot-enroll/after-run
     install -D -m 0600 packaging/iot-enroll.conf ${D}${sysconfdir}/iot-enroll.conf
@@ -50,6 +55,7 @@ PACKAGES =+ "${PN}-status"
 FILES:${PN}-status = "${systemd_system_unitdir}/iot-enroll-status.service"
 FILES:${PN} += " \
     ${PYTHON_SITEPACKAGES_DIR}/enroll \
+    ${PYTHON_SITEPACKAGES_DIR}/iot_bridge-${PV}.dist-info \
     ${nonarch_libdir}/iot-enroll \
     ${systemd_system_unitdir} \
 "
