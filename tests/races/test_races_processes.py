@@ -15,7 +15,7 @@ from bridge.model.records import IssuanceState, System
 from ca.standin import StandInCa, StandInSettings
 from compose.real.postgresql import RealPostgresql
 from compose.real.step_ca import real_step_ca
-from tests.races.contenders import Answer, Contender
+from tests.races.contenders import Activation, Answer, Contender, Renewal
 from tests.races.replicas import DEADLINE, World, signed_by, two_bridges, until
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
@@ -155,6 +155,26 @@ async def test_one_key_under_two_ids_and_one_window_for_two_at_two_servers(world
     await world.settled([one.name for one in owners], {System.CA, System.THINGSBOARD, System.WIREGUARD}, 60)
     assert await consistent(world, names) == (IDS // 2, IDS // 2)
     count("two servers: one key under two ids, then one window for two", IDS // 2)
+
+
+async def test_renewals_at_two_servers_put_one_certificate_into_use(world: World, count: Count) -> None:
+    devices = [Contender(f"cam-{number}") for number in range(IDS // 2)]
+    names, root = [one.name for one in devices], world.ca.anchor.root_fingerprint.value
+    held = [(one, answer.content["cert"]) for one, answer in zip(devices, await world.crowd.rush(devices), strict=True)]
+    await world.settled(names, {System.THINGSBOARD, System.WIREGUARD}, 60)
+    # Two new keys for each, one at each server.
+    rush = [Renewal(one, leaf, root, Contender(one.name, wg_key=None)) for one, leaf in held for _ in range(2)]
+    pairs = list(zip(rush, await world.crowd.rush(rush), strict=True))
+    assert {(one.status, one.code) for _, one in pairs} <= {(CREATED, ""), (CONFLICT, "in_progress")}
+    # Whoever got a certificate puts it into use, at both servers at once.
+    wanted = [Activation(one.wanted, answer.content["cert"], root) for one, answer in pairs if answer.status == CREATED]
+    answers = await world.crowd.rush([one for one in wanted for _ in range(2)])
+    assert {(one.status, one.code) for one in answers} <= {(STORED, ""), (CONFLICT, "superseded")}
+    assert Counter(one.content["device_id"] for one in answers if one.status == STORED) == dict.fromkeys(names, 2)
+    await world.settled(names, {System.THINGSBOARD, System.CA}, 60)
+    assert world.platform.of("POST", CREDENTIALS) == {(CREDENTIALS, 200): len(names)}
+    assert await consistent(world, names) == (len(names), len(wanted))
+    count("two servers: renewals with two keys at once", len(names))
 
 
 async def test_one_server_is_killed_in_the_middle_of_a_burst(world: World, count: Count) -> None:

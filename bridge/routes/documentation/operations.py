@@ -328,8 +328,8 @@ def _metrics() -> Operation:
         "tags": ["Operation"],
         "operationId": "metrics",
         "summary": "Counters for Prometheus",
-        "description": "Enrollments by outcome, their duration, webhooks by outcome, unknown devices. No device is"
-        " named.",
+        "description": "Enrollments by outcome, their duration, activations by outcome, refused proofs, webhooks by"
+        " outcome, unknown devices. No device is named.",
         "responses": {
             "200": {"description": "Text format.", "content": {"text/plain": {"schema": {"type": "string"}}}}
         },
