@@ -231,7 +231,7 @@ def test_nothing_there_is_no_error(tmp_path: Path) -> None:
         (lambda path: path.symlink_to("/dev/zero"), "outside of its folder"),
         (lambda path: path.symlink_to("/etc/passwd"), "outside of its folder"),
         (lambda path: path.symlink_to("../elsewhere"), "outside of its folder"),
-        (lambda path: path.symlink_to(path), "outside of its folder"),
+        (lambda path: path.symlink_to(path), "outside of its folder|Too many levels"),
         (lambda path: path.write_bytes(b"x" * (files.MAX_FILE + 1)), "larger than"),
     ],
 )
@@ -310,20 +310,17 @@ def test_a_folder_is_made_with_its_name_on_the_medium(tmp_path: Path) -> None:
     assert mode_of(tmp_path / "certs") == 0o700
     files.ensure_folder(disk, tmp_path / "certs")
     assert len(disk.effects) == 2
-    PosixDisk().remove_folder(tmp_path / "certs")
-    PosixDisk().remove_folder(tmp_path / "certs")
+    (tmp_path / "certs" / "device.key").write_bytes(b"x")
+    with pytest.raises(OSError, match="not empty"):
+        PosixDisk().remove_folder(tmp_path / "certs")
+    (tmp_path / "certs" / "device.key").unlink()
+    for _ in range(2):
+        PosixDisk().remove_folder(tmp_path / "certs")
     assert names_in(tmp_path) == set()
     (tmp_path / "file").write_bytes(b"")
     for path in (tmp_path / "file", tmp_path / "file" / "certs"):
         with pytest.raises(StorageError, match="CERTS_DIR"):
             files.ensure_folder(PosixDisk(), path)
-
-
-def test_a_folder_with_something_in_it_is_not_removed(tmp_path: Path) -> None:
-    (tmp_path / "next").mkdir()
-    (tmp_path / "next" / "device.key").write_bytes(b"x")
-    with pytest.raises(OSError, match="not empty"):
-        PosixDisk().remove_folder(tmp_path / "next")
 
 
 def test_one_agent_holds_a_folder_until_its_end(tmp_path: Path) -> None:
