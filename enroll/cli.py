@@ -10,10 +10,12 @@ Exit codes of ``run`` and ``renew``: 0 enrolled and accepted by the broker (or n
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from typing import TextIO
 
 from enroll import config, events
 from enroll.errors import (
@@ -56,7 +58,7 @@ def _status(environment: Mapping[str, str], chosen: argparse.Namespace) -> int:
     if chosen.serve is not None:
         from enroll import page  # noqa: PLC0415 - as above
 
-        page.serve(chosen.serve, folder, run_dir)
+        page.serve(chosen.serve, folder, run_dir, config.interface_from(environment))
         return EXIT_DONE
     from enroll import lastrun  # noqa: PLC0415 - as above
     from enroll.clock import SystemClock  # noqa: PLC0415
@@ -97,7 +99,7 @@ def _inventory(_environment: Mapping[str, str], _chosen: argparse.Namespace) -> 
 
 def _printer(as_json: bool) -> Callable[[Event], None]:
     def as_line(event: Event) -> None:
-        print(json.dumps(event.to_json()) if as_json else event.sentence, flush=True)
+        _tell(json.dumps(event.to_json()) if as_json else event.sentence, sys.stdout)
 
     return as_line
 
@@ -106,8 +108,15 @@ def _stop(report: Callable[[Event], None], status: int, code: str, why: str, *, 
     if as_json:
         report(events.stopped(status, code, why))
     hint = " (try again later)" if status == EXIT_TRY_AGAIN else ""
-    print(f"iot-enroll: {why}{hint}", file=sys.stderr)
+    _tell(f"iot-enroll: {why}{hint}", sys.stderr)
     return status
+
+
+def _tell(line: str, stream: TextIO) -> None:
+    """Print it; a log on a full disk, or one that nobody reads any more, must not keep the device from its work."""
+    encoding = stream.encoding or "ascii"
+    with contextlib.suppress(OSError):
+        print(line.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
