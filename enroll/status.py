@@ -16,8 +16,8 @@ from enroll import certificates, leaf, schedule, trust
 from enroll.clock import BUILT_AT, UNDATED, Belief
 from enroll.errors import EnrollError
 from enroll.files import read
-from enroll.folder import CA_CHAIN, DEVICE_CRT, DEVICE_KEY, FLAG, NEXT, ROOT_CRT
-from enroll.keys import KeyFormatError
+from enroll.folder import CA_CHAIN, DEVICE_CRT, DEVICE_KEY, FLAG, NEXT, ROOT_CRT, WIREGUARD_KEY
+from enroll.keys import KeyFormatError, WireGuardKey
 from enroll.plan import Due
 from enroll.record import Record, RecordError, rfc3339
 from enroll.survey import summary
@@ -95,6 +95,7 @@ def _facts(folder: Path, record: Record, now: datetime) -> dict[str, Any]:
     leaf.check(certificate, record.device_id, _own_spki(folder, leaf.spki_of(certificate)))
     trust.check_path(certificate, chain, Anchor(tuple(roots)), UNDATED)
     trust.check_dates(certificate, belief)
+    _check_tunnel(folder, record)
     due = schedule.due(record, belief)
     renewal = rfc3339(schedule.renewal_time(record))
     facts = summary(record, certificate, [*chain, roots[0]])
@@ -102,6 +103,21 @@ def _facts(folder: Path, record: Record, now: datetime) -> dict[str, Any]:
         "renewal": f"due since {renewal}" if due is Due.DUE else f"due {renewal}",
         "next": (folder / NEXT / FLAG).exists(),
     }
+
+
+def _check_tunnel(folder: Path, record: Record) -> None:
+    content = read(folder / WIREGUARD_KEY)
+    if content is None:
+        raise _Missing(f"{WIREGUARD_KEY} is missing")
+    try:
+        own = WireGuardKey.from_text(content)
+    except KeyFormatError as e:
+        raise _Missing(f"{WIREGUARD_KEY} {e}") from e
+    if record.address is None:
+        return
+    lines = [line for path in folder.glob("*.conf") for line in (read(path) or b"").splitlines()]
+    if f"PrivateKey = {own.private}".encode() not in lines:
+        raise _Missing("the tunnel's configuration is missing or not this device's")
 
 
 def _own_spki(folder: Path, carried: str) -> str:

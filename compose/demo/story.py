@@ -18,7 +18,6 @@ from compose.demo.screen import Screen, Untrue
 from compose.demo.tunnel import Tunnel, tunnel
 
 _FINAL: Final = 1
-_NOT_NOW: Final = 75
 
 
 def tell(screen: Screen, folder: Path, *, with_tunnel: bool = True) -> None:
@@ -178,9 +177,13 @@ def _refused(screen: Screen, device: Device) -> None:
         broker = device.first_boot(budget=2)
         fresh = device.first_boot(device.folder.with_name("device-wiped"))
     connect = broker.events.get("mqtt", {})
-    if broker.status != _NOT_NOW or connect.get("accepted") is not False or "Not authorized" not in connect["why"]:
+    if connect.get("accepted") is not False or "Not authorized" not in connect["why"]:
         raise Untrue(f"the broker's answer to a retired device: {connect}")
     screen.true("the device comes with its old certificate: MQTT CONNECT refused, Not authorized")
+    told = broker.events.get("stopped", {})
+    if broker.status != _FINAL or told.get("code") != "retired":
+        raise Untrue(f"what a refused device learns from the bridge: exit {broker.status}, {told}")
+    screen.true(f"it asks the bridge why, and stops for good: 403 {told['code']}")
     stopped = fresh.events.get("stopped", {})
     if fresh.status != _FINAL or stopped.get("code") != "retired":
         raise Untrue(f"the bridge's answer to a retired device: exit {fresh.status}, {stopped}")

@@ -211,9 +211,10 @@ def test_decommission_ends_it_everywhere(tenant: Tenant) -> None:
     assert tenant.eyes.thingsboard.attributes(device.id) is None
     assert device.id not in tenant.tunnel_file("cdm_peers.json")
     assert f"{address}/32" not in tenant.applied()
-    # With what it has it is refused at the broker; without the flag, or wiped, by the bridge.
+    # With what it has it is refused at the broker, and asks the bridge why; without the flag, or wiped, by the bridge.
     broker = device.run(budget=1)
-    assert (broker.status, broker.event("mqtt")["accepted"]) == (75, False)
+    assert (broker.status, broker.event("mqtt")["accepted"]) == (1, False)
+    assert broker.event("stopped")["code"] == "retired"
     assert "Not authorized" in broker.event("mqtt")["why"]
     device.path("enrolled").unlink()
     for one in (device, device.wiped()):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 
-from enroll.config import Settings, TlsTrust, TunnelMode, load
+from enroll.config import KeyKind, Settings, TlsTrust, TunnelMode, load
 from enroll.errors import ConfigurationError
 from enroll.names import BridgeUrl, DeviceId, Fingerprint, HostPort
 
@@ -22,7 +23,7 @@ def test_defaults() -> None:
         bridge=BridgeUrl("https://bridge.example:8443/api"),
         device_id=DeviceId("dev-1"),
         folder=Path("/certs"),
-        root_pin=Fingerprint("ab" * 32),
+        root_pins=(Fingerprint("ab" * 32),),
         budget=90.0,
         start_spread=0.0,
         tls_trust=TlsTrust.PINNED,
@@ -67,7 +68,15 @@ def test_empty_variables_are_absent_and_foreign_ones_ignored() -> None:
         ("ENROLL_VOUCHER", "PROV\n-1"),
         ("ENROLL_VOUCHER_FILE", "/nonexistent/voucher"),
         ("ENROLL_BUDGET", "soon"),
-        ("ENROLL_BUDGET", "0"),
+        ("ENROLL_BUDGET", "-1"),
+        ("STEP_CA_FINGERPRINT", " ".join(f"{n:064x}" for n in range(9))),
+        ("ENROLL_KEY", "yubikey"),
+        ("ENROLL_INVENTORY", "perhaps"),
+        ("ENROLL_SET_CLOCK", "2"),
+        ("ENROLL_WG_INTERFACE", "../wg0"),
+        ("ENROLL_WG_INTERFACE", "a-name-of-sixteen"),
+        ("ENROLL_ALLOWED_IPS", "10.0.0.1/8"),
+        ("ENROLL_RAUC_CONFIG", "relative.conf"),
         ("ENROLL_BUDGET", "nan"),
         ("ENROLL_START_SPREAD", "-1"),
         ("ENROLL_TLS_TRUST", "none"),
@@ -83,9 +92,29 @@ def test_what_makes_no_sense_is_named(variable: str, value: str | None) -> None:
 
 
 def test_both_names_of_the_fingerprint_may_be_set_if_they_agree() -> None:
-    assert load(RIGHT | {"ENROLL_ROOT_FINGERPRINT": "ab" * 32}).root_pin.value == "ab" * 32
+    assert load(RIGHT | {"ENROLL_ROOT_FINGERPRINT": "ab" * 32}).root_pins == (Fingerprint("ab" * 32),)
     alone = {k: v for k, v in RIGHT.items() if k != "STEP_CA_FINGERPRINT"} | {"ENROLL_ROOT_FINGERPRINT": "CD" * 32}
-    assert load(alone).root_pin.value == "cd" * 32
+    assert load(alone).root_pins == (Fingerprint("cd" * 32),)
+
+
+def test_several_fingerprints_are_several_pins() -> None:
+    colons = ":".join(["CD"] * 32)
+    settings = load(RIGHT | {"STEP_CA_FINGERPRINT": f"{'ab' * 32}, {colons}", "ENROLL_ISSUER_FINGERPRINT": "EF" * 32})
+    assert settings.root_pins == (Fingerprint("ab" * 32), Fingerprint("cd" * 32))
+    assert settings.issuer_pins == (Fingerprint("ef" * 32),)
+
+
+def test_a_budget_of_nothing_has_no_end() -> None:
+    assert load(RIGHT | {"ENROLL_BUDGET": "0"}).budget == math.inf
+
+
+def test_a_token_needs_its_module_its_label_and_its_pin() -> None:
+    token = {"ENROLL_KEY": "pkcs11", "ENROLL_PKCS11_MODULE": "/usr/lib/softhsm/libsofthsm2.so"}
+    token |= {"ENROLL_PKCS11_TOKEN": "device", "ENROLL_PKCS11_PIN_FILE": "/run/pin"}
+    assert load(RIGHT | token).key is KeyKind.PKCS11
+    for name in list(token)[1:]:
+        with pytest.raises(ConfigurationError, match=name):
+            load(RIGHT | {k: v for k, v in token.items() if k != name})
 
 
 def test_a_voucher_comes_from_one_place_and_is_not_shown(tmp_path: Path) -> None:
