@@ -9,10 +9,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import device
 import enrollment
 import scale
 
-BENCHMARKS = {"enrollment": enrollment.measure, "scale": scale.measure}
+BENCHMARKS = {"enrollment": enrollment.measure, "scale": scale.measure, "device": device.measure}
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The processes under load: a real step-ca, the bridge in front of it, the sync beside a WireGuard interface."""
+"""The processes under load: the bridge, in front of a real step-ca or embedded, and the sync beside an interface."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from compose.real.step_ca import RealStepCa
 
@@ -25,35 +26,37 @@ SECRET = "benchmark"
 
 
 class Bridge:
-    """``iot-bridge serve`` in front of a step-ca: strict profile, HTTPS, SQLite, one process."""
+    """``iot-bridge serve``: HTTPS, SQLite, one process, every device admitted."""
 
-    def __init__(self, folder: Path, ca: RealStepCa, extra: dict[str, str]) -> None:
+    def __init__(self, folder: Path, variables: Mapping[str, str]) -> None:
         folder.mkdir()
         self._log = folder / "bridge.log"
         ready = folder / "ready.json"
-        environment = {name: value for name, value in os.environ.items() if name in _KEPT} | {
-            "STEP_CA_URL": ca.url,
-            "STEP_CA_FINGERPRINT": ca.fingerprint.value,
-            "STEP_CA_PROVISIONER_NAME": ca.device_provisioner,
-            "STEP_CA_PROVISIONER_PASSWORD": ca.password,
-            "STEP_CA_SERVER_PROVISIONER_NAME": ca.server_provisioner,
-            "STEP_CA_SERVER_PROVISIONER_PASSWORD": ca.password,
-            "BRIDGE_PUBLIC_HOST": "localhost",
-            "BRIDGE_ADMISSION": "open",
-            "BRIDGE_WEBHOOK_SECRET": SECRET,
-        }
+        environment = {**_kept(), "BRIDGE_ADMISSION": "open"}
         command = [sys.executable, "-m", "bridge", "serve", "--data", str(folder / "data"), "--port", "0"]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [*command, "--ready-file", str(ready)], env=environment | extra, stdout=log, stderr=log
+                [*command, "--ready-file", str(ready)], env={**environment, **variables}, stdout=log, stderr=log
             )
-        self.url = self._await(ready)
+        told = self._await(ready)
+        self.url, self._root_sha256 = str(told["url"]), str(told["root_sha256"])
 
-    def _await(self, ready: Path) -> str:
+    def variables(self) -> dict[str, str]:
+        """Return the environment of a device that enrolls here, but for its id and its folder."""
+        return {
+            **_kept(),
+            "BRIDGE_API_URL": self.url,
+            "STEP_CA_FINGERPRINT": self._root_sha256,
+            "ENROLL_TUNNEL": "none",
+            "ENROLL_INVENTORY": "off",
+        }
+
+    def _await(self, ready: Path) -> dict[str, Any]:
         end = time.monotonic() + 60
         while time.monotonic() < end and self._process.poll() is None:
             if ready.exists():
-                return str(json.loads(ready.read_text())["url"])
+                found: dict[str, Any] = json.loads(ready.read_text())
+                return found
             time.sleep(0.05)
         raise SystemExit("the bridge did not start:\n" + self._log.read_text())
 
@@ -75,11 +78,38 @@ class Bridge:
         self._process.wait(20)
 
 
+def _kept() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name in _KEPT}
+
+
+def _strict(ca: RealStepCa) -> dict[str, str]:
+    return {
+        "STEP_CA_URL": ca.url,
+        "STEP_CA_FINGERPRINT": ca.fingerprint.value,
+        "STEP_CA_PROVISIONER_NAME": ca.device_provisioner,
+        "STEP_CA_PROVISIONER_PASSWORD": ca.password,
+        "STEP_CA_SERVER_PROVISIONER_NAME": ca.server_provisioner,
+        "STEP_CA_SERVER_PROVISIONER_PASSWORD": ca.password,
+        "BRIDGE_PUBLIC_HOST": "localhost",
+        "BRIDGE_WEBHOOK_SECRET": SECRET,
+    }
+
+
+@contextmanager
+def embedded(folder: Path) -> Iterator[Bridge]:
+    """Run the bridge with stand-ins of all systems inside."""
+    started = Bridge(folder, {})
+    try:
+        yield started
+    finally:
+        started.stop()
+
+
 @contextmanager
 def bridge(folder: Path, ca: RealStepCa, *, vpn: bool) -> Iterator[Bridge]:
-    """Run the bridge; with a VPN also the sync that a WireGuard server would run."""
+    """Run the bridge in front of a step-ca; with a VPN also the sync that a WireGuard server would run."""
     shared = folder / "wg-data"
-    started = Bridge(folder, ca, VPN | {"WG_DATA_DIR": str(shared)} if vpn else {})
+    started = Bridge(folder, _strict(ca) | (VPN | {"WG_DATA_DIR": str(shared)} if vpn else {}))
     sync = None
     if vpn:
         script = Path(__file__).with_name("interface.py")
