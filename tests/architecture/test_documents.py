@@ -16,7 +16,7 @@ from bridge.errors import BadDeviceId
 from bridge.model.identity import NamingRule
 from enroll.config import VARIABLES
 
-DOCUMENTS = ("README.md", "ARCHITECTURE.md", "SECURITY.md", "CHANGELOG.md", "compose/README.md")
+DOCUMENTS = ("README.md", "ARCHITECTURE.md", "SECURITY.md", "CHANGELOG.md", "compose/README.md", "docs/device.md")
 
 
 @pytest.fixture(scope="module", params=DOCUMENTS)
@@ -53,7 +53,7 @@ def test_every_command_that_is_named_exists(document: str) -> None:
 
 def test_every_command_of_the_agent_that_is_named_exists(document: str) -> None:
     for words in named_commands(document, "iot-enroll"):
-        assert not words or words[0] in {"run", "status"}, words
+        assert not words or words[0] in {"run", "renew", "status", "reset", "inventory"}, words
 
 
 def test_every_make_target_that_is_named_exists(document: str, project: Path) -> None:
@@ -65,7 +65,7 @@ def test_every_make_target_that_is_named_exists(document: str, project: Path) ->
 def test_every_file_that_is_named_exists(document: str, project: Path) -> None:
     links = re.findall(r"\]\(((?!https?:)[^)#]+)\)", document)
     named = re.findall(r"`((?:bridge|ca|enroll|compose|tests|\.ci)/[\w./-]+)`", document)
-    roots = (project, project / "bridge", project / "compose")
+    roots = (project, project / "bridge", project / "compose", project / "docs")
     missing = [name for name in [*links, *named] if not any((root / name).exists() for root in roots)]
     assert [name for name in missing if not name.startswith("compose/tenant")] == []
 
@@ -81,7 +81,7 @@ def test_the_names_in_examples_are_good_device_ids(document: str) -> None:
 def test_make_help_lists_every_target(project: Path) -> None:
     done = subprocess.run(["make", "-s", "help"], cwd=project, capture_output=True, text=True, check=True)
     listed = {line.split()[0] for line in done.stdout.splitlines()}
-    assert {"demo", "test", "run", "lint", "test-real", "real", "bench", "help"} <= listed
+    assert {"demo", "test", "run", "lint", "agent", "agent-deb", "test-real", "real", "bench", "help"} <= listed
 
 
 def named_commands(document: str, program: str) -> Iterator[list[str]]:

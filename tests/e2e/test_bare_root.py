@@ -32,6 +32,14 @@ STATE = "/var/lib/iot-enroll"
 PRIVATE = {"device.key", "wg.key", "wg0.conf"}
 FILES = PRIVATE | {"device.csr", "device.crt", "ca-chain.crt", "root.crt", "enrolled"}
 UNIT, RETRY = "iot-enroll.service", "iot-enroll-retry.timer"
+ASK_PAGE = """
+import http.client, socket
+page = http.client.HTTPConnection("localhost")
+page.sock = socket.socket(socket.AF_UNIX)
+page.sock.connect("/run/iot-enroll/status.sock")
+page.request("GET", "/", headers={"Accept": "application/json"})
+print(page.getresponse().read().decode())
+"""
 QUICK_RETRY = f"etc/systemd/system/{RETRY}.d/quick.conf"
 
 
@@ -139,6 +147,11 @@ def test_the_three_phases_of_a_first_boot_and_a_second_boot(
             assert status["enrolled"] is True, status
             assert road.answers(road.client, road.pool.server_address), journal
             assert "handshake" in journal
+            assert debian.run("systemctl", "start", "iot-enroll-status.service").returncode == 0
+            page = wait_for(lambda: json.loads(debian.run("python3", "-c", ASK_PAGE).stdout or "null"))
+            assert page["enrolled"] is True, page
+            assert page["last_run"], page
+            assert page["tunnel"]["handshake_age"] >= 0, page
         first = device.serial
 
         modes = {path.name: path.stat().st_mode & 0o777 for path in device.folder.iterdir() if path.is_file()}
