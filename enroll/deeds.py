@@ -71,6 +71,7 @@ class Deeds:
         self.folder = Folder(settings.folder, runtime.disk, runtime.provider, settings.interface)
         self.keeper = Timekeeper(runtime.clock)
         self.seen = Survey()
+        self._replaced: str | None = None
         self._whose = Whose(self._id, settings.root_pins, settings.issuer_pins)
         inventory = runtime.inventory if settings.inventory else None
         self._dialogue = Dialogue(
@@ -167,13 +168,12 @@ class Deeds:
         self._world.report(events.keys(self._id, str(self.folder.path), made, spki))
 
     def _promote(self) -> None:
-        old = self.seen.enrollment
         succession.promote(self.folder)
         self.look()
         enrollment = self.seen.enrollment
         if enrollment is None:
             raise StorageError(f"{self.folder.path / FLAG} does not hold after the promotion; check the medium")
-        self._world.report(events.renewed(enrollment.summary(), old.record.leaf_sha256 if old else None))
+        self._world.report(events.renewed(enrollment.summary(), self._replaced))
         self._sweep_keys()
 
     def _sweep_keys(self) -> None:
@@ -229,6 +229,8 @@ class Deeds:
         pair, wireguard = self.seen.pair, self.seen.wireguard
         if pair.key is None or pair.record is None:
             raise StorageError("the next pair is gone; check the medium")
+        if pair.csr is None:
+            self._make_next_key()  # of the key that is there, only the request is made anew
         try:
             identity = self._dialogue.activate(
                 pair.key, pair.record.leaf_sha256, wireguard.public if wireguard else None
@@ -239,6 +241,8 @@ class Deeds:
         self._store_next(identity)
 
     def _store_next(self, identity: Identity) -> None:
+        if self.seen.enrollment is not None:
+            self._replaced = self.seen.enrollment.record.leaf_sha256
         succession.store(self.folder, identity, self.seen.wireguard)
         self._set_clock()
         confirmed = identity.record.state is CertificateState.CURRENT

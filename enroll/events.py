@@ -85,7 +85,7 @@ def prepared(leaf_sha256: str, *, confirmed: bool) -> Event:
 
 
 def renewed(fields: Mapping[str, Any], replaces: str | None) -> Event:
-    """The next pair took its place. ``replaces`` is the digest of the leaf before it, where that was still whole."""
+    """The next pair took its place. ``replaces`` is the digest of the leaf before it, if this run still saw it."""
     return Event("renewed", {**fields, "replaces": replaces}, f"renewed, until {fields['not_after']}")
 
 

@@ -141,6 +141,8 @@ class Progress:
             return replace(self, last=last, doubted=self.doubted or refused, activation=activation)
         if action is Action.MAKE_NEXT_KEY and last is Last.WELL:
             return self
+        if action is Action.ACTIVATE and last is not Last.WELL:
+            return replace(self, activation=Phase.FAILED, renewal=Phase.FAILED)
         settled = _SETTLES.get(action)
         done = Phase.DONE if last is Last.WELL else Phase.FAILED
         changes: dict[str, Any] = {} if settled is None else {settled: done}

@@ -200,7 +200,9 @@ def make_key(folder: Folder, device_id: str) -> DeviceKey:
     key = folder.provider.generate() if content is None else folder.provider.read(content)
     if content is None:
         files.write(folder.disk, folder.next / DEVICE_KEY, key.content(), SECRET)
-    files.write(folder.disk, folder.next / DEVICE_CSR, csr.build(key.private, device_id), PUBLIC)
+    request = files.read(folder.next / DEVICE_CSR)
+    if request is None or not csr.fits(request, key.private, device_id):
+        files.write(folder.disk, folder.next / DEVICE_CSR, csr.build(key.private, device_id), PUBLIC)
     return key
 
 
