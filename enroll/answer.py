@@ -21,6 +21,7 @@ from enroll import leaf as own_leaf
 from enroll.clock import UNDATED, Belief, Timekeeper
 from enroll.errors import AnswerRejectedError
 from enroll.names import BridgeUrl, DeviceId, HostPort, IpAddress, Network
+from enroll.printable import printable
 from enroll.record import Record
 from enroll.transport import Heard
 from enroll.trust import Anchor
@@ -72,7 +73,9 @@ def verify(heard: Heard, expected: Expected, keeper: Timekeeper) -> Identity:
     except WireError as e:
         raise AnswerRejectedError(f"the bridge's answer: {e}") from e
     if answer.device_id != expected.device_id.value:
-        raise AnswerRejectedError(f"the answer is for {answer.device_id!r}, not for {expected.device_id}")
+        raise AnswerRejectedError(
+            f"the answer is for {printable(answer.device_id, 100)!r}, not for {expected.device_id}"
+        )
     if answer.state not in expected.states:
         raise AnswerRejectedError(f"the certificate is {answer.state}, which is no answer to what was asked")
     if not 1 <= answer.generation <= _MAX_GENERATION:
@@ -82,8 +85,9 @@ def verify(heard: Heard, expected: Expected, keeper: Timekeeper) -> Identity:
     belief = _hear(heard, answer, certificate, chain, expected.anchor, keeper)
     trust.check_path(certificate, chain, expected.anchor, belief)
     trust.check_dates(certificate, belief)
-    if not answer.renew_after < certificates.validity(certificate).end:
-        raise AnswerRejectedError("field 'renew_after' is not before the end of the certificate")
+    dates = certificates.validity(certificate)
+    if not dates.begin <= answer.renew_after < dates.end:
+        raise AnswerRejectedError("field 'renew_after' is not between the beginning and the end of the certificate")
     tunnel = _tunnel(answer, expected)
     record = _record(answer, certificate, tunnel, expected, belief)
     return Identity(certificate, chain, expected.anchor.roots, tunnel, record)
@@ -176,8 +180,8 @@ def _broker(mqtt: MqttAnswer) -> HostPort:
 
 
 def _check_hawkbit(hawkbit: HawkbitAnswer) -> None:
-    printable = hawkbit.url.isprintable() and hawkbit.tenant.isprintable()
-    if not printable or max(len(hawkbit.url), len(hawkbit.tenant)) > _MAX_TEXT or " " in hawkbit.url:
+    fit = hawkbit.url.isprintable() and hawkbit.tenant.isprintable()
+    if not fit or max(len(hawkbit.url), len(hawkbit.tenant)) > _MAX_TEXT or " " in hawkbit.url:
         raise AnswerRejectedError("field 'hawkbit' holds characters that do not belong there")
     parts = _typed("hawkbit.url", lambda: urlsplit(hawkbit.url))
     if parts.scheme not in {"https", "http"}:

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from cryptography import x509
 
-from enroll import events, trust
+from enroll import events, tls, trust
 from enroll.certificates import load_all, pem, sha256, subject, validity
 from enroll.clock import Belief, Timekeeper
 from enroll.config import Settings, TlsTrust
@@ -61,7 +61,33 @@ def establish(
 
 def connection(anchor: Anchor, tls_trust: TlsTrust, belief: Belief) -> ssl.SSLContext:
     """Return the TLS context for bridge and broker that configuration and time want."""
-    return trust.server_context(anchor, system=tls_trust is TlsTrust.SYSTEM, check_dates=belief.trusted)
+    return tls.server_context(anchor, system=tls_trust is TlsTrust.SYSTEM, belief=belief)
+
+
+def catch_up(network: Network, settings: Settings, anchor: Anchor, keeper: Timekeeper, seconds: float) -> bool:
+    """Learn from the bridge's certificate that the system's clock is behind; to be asked when TLS refused it.
+
+    A clock that goes on where the last shutdown left it (fake-hwclock) is above the floor, and yet whatever was
+    certified since lies in its future. A certificate that the anchor vouches for proves that its beginning has
+    passed: the floor rises to it, the clock falls below, and dates wait for the server's time. An old key of a
+    server proves nothing this way. One handshake, in which nothing is sent.
+
+    :returns: whether the belief has changed, so that another attempt is worth it.
+    """
+    before = keeper.belief()
+    if not before.trusted:
+        return False
+    blind = Belief(before.now, trusted=False, floor=before.floor, by_system=False)
+    context = connection(anchor, settings.tls_trust, blind)
+    try:
+        shown = network.server_chain(str(settings.bridge), context, seconds)
+    except TryAgainError:  # not a matter of dates
+        return False
+    begin = max((validity(c).begin for c in shown), default=before.now)
+    if begin <= before.now:
+        return False
+    keeper.raise_floor(begin)
+    return True
 
 
 def _roots(
@@ -117,7 +143,7 @@ def _fetch_root(
 ) -> x509.Certificate:
     base = str(settings.bridge)
     if settings.tls_trust is TlsTrust.SYSTEM:
-        context = trust.system_context(check_dates=belief.trusted)
+        context = tls.system_context(belief)
         unverified = network.fetch_root(base, pin, context, seconds)
     else:
         unverified = network.fetch_unverified_root(base, pin, seconds)

@@ -19,6 +19,17 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 
 from enroll.names import Fingerprint
+from enroll.printable import printable
+
+_MAX_SUBJECT: Final = 200
+_MALFORMED: Final = (
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What cryptography says of a malformed certificate beside ``ValueError``."""
 
 _BEGIN: Final = b"-----BEGIN CERTIFICATE-----"
 _BLOCK: Final = re.compile(_BEGIN + rb"[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
@@ -47,7 +58,14 @@ def load_all(pem: bytes) -> list[x509.Certificate]:
         raise ValueError("no PEM certificate in it")
     if len(blocks) != pem.count(_BEGIN):
         raise ValueError("a PEM certificate in it is torn")
-    return [_parsed(x509.load_pem_x509_certificate, block) for block in blocks]
+    return [_parsed(_load_whole, block) for block in blocks]
+
+
+def _load_whole(block: bytes) -> x509.Certificate:
+    """Parse names, dates and extensions too: cryptography leaves them until somebody asks."""
+    certificate = x509.load_pem_x509_certificate(block)
+    _ = certificate.subject, certificate.issuer, certificate.extensions, validity(certificate)
+    return certificate
 
 
 def load_der(der: bytes) -> x509.Certificate:
@@ -117,16 +135,16 @@ def pem(certificates: Iterable[x509.Certificate]) -> bytes:
 
 
 def subject(certificate: x509.Certificate) -> str:
-    """Return the subject in the order and form OpenSSL prints it: ``O=Tenant, CN=Root CA``; one printable line."""
+    """Return the subject in the order and form OpenSSL prints it, ``O=Tenant, CN=Root CA``: one bounded line."""
     try:
         text = ", ".join(f"{a.rfc4514_attribute_name}={a.value!s}" for a in certificate.subject)
-    except ValueError:
+    except (ValueError, TypeError):
         return "(unreadable subject)"
-    return "".join(c if c.isprintable() else " " for c in text)
+    return printable(text, _MAX_SUBJECT)
 
 
 def _parsed(load: Callable[[bytes], x509.Certificate], data: bytes) -> x509.Certificate:
     try:
         return load(data)
-    except (TypeError, UnsupportedAlgorithm) as e:
+    except _MALFORMED as e:
         raise ValueError(str(e)) from e

@@ -27,6 +27,9 @@ BUILT_AT: Final = built.BUILT_AT
 _NEVER: Final = datetime(9000, 1, 1, tzinfo=UTC)
 """No time to believe: arithmetic must stay within what a datetime can hold."""
 
+_NEAR: Final = timedelta(minutes=1)
+"""So far may the system's clock be from the belief and still stand for it."""
+
 
 class Clock(Protocol):
     """The machine's clocks, unjudged."""
@@ -74,6 +77,8 @@ class Belief:
     """False: no date may be judged by ``now``, which then is the floor."""
     floor: datetime
     """A time that has certainly passed."""
+    by_system: bool = True
+    """The system's clock shows this time, so that whoever reads that clock, as OpenSSL does, judges dates alike."""
 
 
 class Timekeeper:
@@ -103,11 +108,13 @@ class Timekeeper:
         if self._heard is not None:
             said, at = self._heard
             now = said + timedelta(seconds=max(0.0, self._clock.monotonic() - at))
-            return Belief(max(now, self._floor), trusted=True, floor=self._floor)
+            believed = max(now, self._floor)
+            near = abs(self._clock.now() - believed) <= _NEAR
+            return Belief(believed, trusted=True, floor=self._floor, by_system=near)
         now = self._clock.now()
         if self._floor <= now and (self._end is None or now <= self._end):
             return Belief(now, trusted=True, floor=self._floor)
-        return Belief(self._floor, trusted=False, floor=self._floor)
+        return Belief(self._floor, trusted=False, floor=self._floor, by_system=False)
 
     def hear(self, server_time: datetime, leaf: Validity, chain: Sequence[Validity]) -> bool:
         """Take a server's time, if it holds, and return whether it does; belief and floor then move up to it.
@@ -132,5 +139,5 @@ class Timekeeper:
         return True
 
 
-UNDATED: Final = Belief(BUILT_AT, trusted=False, floor=BUILT_AT)
+UNDATED: Final = Belief(BUILT_AT, trusted=False, floor=BUILT_AT, by_system=False)
 """The belief of who looks at structure alone: no date is judged by it."""

@@ -15,10 +15,10 @@ from typing import Any, Final, Protocol, TypeVar
 
 from cryptography import x509
 
-from enroll import bootstrap, certificates, events, proof, trust
+from enroll import bootstrap, certificates, events, proof
 from enroll.answer import Expected, Identity, verify
 from enroll.clock import Timekeeper
-from enroll.config import Settings, TlsTrust
+from enroll.config import Settings
 from enroll.errors import RefusedError, TryAgainError, UnreachableError
 from enroll.events import Event
 from enroll.folder import Keys
@@ -170,8 +170,7 @@ class Dialogue:
         """
         if self._anchor is None:
             raise TryAgainError("the pinned root is not at hand yet")
-        system = self._settings.tls_trust is TlsTrust.SYSTEM
-        return trust.server_context(self._anchor, system=system, check_dates=self._world.keeper.belief().trusted)
+        return bootstrap.connection(self._anchor, self._settings.tls_trust, self._world.keeper.belief())
 
     def _enroll(
         self, key: DeviceKey, csr: bytes, wireguard: str | None, *, own_wireguard: str | None = None
@@ -215,15 +214,29 @@ class Dialogue:
         return verify(heard, expected, self._world.keeper)
 
     def _over_tls(self, call: Callable[[ssl.SSLContext, float], _T]) -> _T:
-        """Make the call; if the bridge's certificate does not hold, once more with pinned roots still missing."""
+        """Make the call; if the bridge's certificate does not hold, once more with what can be learned of why.
+
+        That the system's clock is behind, or that the bridge has moved to pinned roots and issuing CAs that are
+        not at hand yet.
+        """
         try:
             return call(self.context(), self._world.patience(REQUEST_SECONDS))
         except UnreachableError as e:
-            held = self._anchor.roots if self._anchor else ()
-            if not e.untrusted or len(held) >= len(self._settings.root_pins):
+            if not e.untrusted or not self._learned():
                 raise
-            self.establish(held, again=True)
             return call(self.context(), self._world.patience(REQUEST_SECONDS))
+
+    def _learned(self) -> bool:
+        """Return whether a bridge whose certificate was refused may be believed now."""
+        world, settings, anchor = self._world, self._settings, self._anchor
+        if anchor is None:
+            return False
+        if bootstrap.catch_up(world.network, settings, anchor, world.keeper, world.patience(REQUEST_SECONDS)):
+            return True
+        if len(anchor.roots) >= len(settings.root_pins) and len(anchor.issuers) >= len(settings.issuer_pins):
+            return False
+        self.establish([*anchor.roots, *anchor.issuers], again=True)
+        return True
 
     def _by_each_root(self, ask: Callable[[str], _T]) -> _T:
         """Ask with a proof for the first root; after a CA rotation it may take another one."""

@@ -25,7 +25,11 @@ from __future__ import annotations
 
 from typing import ClassVar, Final
 
+from enroll.printable import printable
 from enroll.wire import Code
+
+_MAX_TEXT: Final = 1200
+"""Longest text of an error: eight pinned digests and a sentence fit in."""
 
 EXIT_DONE: Final = 0
 EXIT_FAILED: Final = 1
@@ -36,9 +40,15 @@ EXIT_TRY_AGAIN: Final = 75
 
 
 class EnrollError(Exception):
-    """Base of everything the agent raises; its text says what happened and what to check."""
+    """Base of everything the agent raises; its text says what happened and what to check.
+
+    One printable line, bounded, whoever wrote a part of it.
+    """
 
     exit_code: ClassVar[int] = EXIT_FAILED
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(text, _MAX_TEXT))
 
     @property
     def code(self) -> str:

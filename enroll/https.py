@@ -12,7 +12,7 @@ import contextlib
 import http.client
 import socket
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, cast
@@ -65,15 +65,34 @@ def exchange(
     """
     target, path = _split(url)
     deadline = dial.Deadline(seconds)
+    with _told(url, deadline, seconds), contextlib.ExitStack() as stack:
+        tls = _encrypted(url, target, context, deadline, environment, stack)
+        server_chain = _server_chain(tls)  # now: after an end without close_notify OpenSSL tells it no more
+        deadline.stage = "the answer"
+        dial.send(tls, _request(method, path, target, body), deadline)
+        status, headers, content = _receive(url, tls, method, deadline, stack)
+    return Answer(status, headers, content, server_chain)
+
+
+def introduce(
+    url: str, context: ssl.SSLContext, seconds: float, *, environment: Mapping[str, str]
+) -> tuple[bytes, ...]:
+    """Shake hands, say nothing, and return the chain that the server showed (as ``Answer.server_chain``).
+
+    :raises UnreachableError: no connection in time, TLS refused.
+    :raises ForeignAnswerError: a proxy's refusal.
+    """
+    target, _ = _split(url)
+    deadline = dial.Deadline(seconds)
+    with _told(url, deadline, seconds), contextlib.ExitStack() as stack:
+        return _server_chain(_encrypted(url, target, context, deadline, environment, stack))
+
+
+@contextlib.contextmanager
+def _told(url: str, deadline: dial.Deadline, seconds: float) -> Iterator[None]:
+    """Make the agent's errors of whatever goes wrong on a connection."""
     try:
-        with contextlib.ExitStack() as stack:
-            connection = _open(url, target, deadline, environment, stack)
-            tls = _encrypt(connection, target, context, deadline, stack)
-            server_chain = _server_chain(tls)  # now: after an end without close_notify OpenSSL tells it no more
-            deadline.stage = "the answer"
-            dial.send(tls, _request(method, path, target, body), deadline)
-            status, headers, content = _receive(url, tls, method, deadline, stack)
-            return Answer(status, headers, content, server_chain)
+        yield
     except dial.TooLargeError as e:
         raise ForeignAnswerError(f"{url}: the answer is larger than {MAX_ANSWER} bytes") from e
     except TimeoutError as e:
@@ -90,6 +109,20 @@ def exchange(
         raise UnreachableError(f"{url}: {_why(e)}") from e
     except (ValueError, OverflowError) as e:  # http.client on numbers that are none
         raise ForeignAnswerError(f"{url}: what answers is not HTTP ({type(e).__name__})") from e
+
+
+def _encrypted(
+    url: str,
+    target: HostPort,
+    context: ssl.SSLContext,
+    deadline: dial.Deadline,
+    environment: Mapping[str, str],
+    stack: contextlib.ExitStack,
+) -> ssl.SSLSocket:
+    connection = _open(url, target, deadline, environment, stack)
+    deadline.stage = "the TLS handshake"
+    connection.settimeout(deadline.left())  # a handshake's time-out holds for all of it, not for each packet
+    return stack.enter_context(context.wrap_socket(connection, server_hostname=target.host.rstrip(".")))
 
 
 def _split(url: str) -> tuple[HostPort, str]:
@@ -134,18 +167,6 @@ def _tunnel(url: str, connection: socket.socket, target: HostPort, proxy: Proxy,
         said = f"{url}: the proxy {proxy.server} answers {response.status} and lets nothing through"
         advice = "; check its user and password" if response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED else ""
         raise ForeignAnswerError(said + advice)
-
-
-def _encrypt(
-    connection: socket.socket,
-    target: HostPort,
-    context: ssl.SSLContext,
-    deadline: dial.Deadline,
-    stack: contextlib.ExitStack,
-) -> ssl.SSLSocket:
-    deadline.stage = "the TLS handshake"
-    connection.settimeout(deadline.left())  # a handshake's time-out holds for all of it, not for each packet
-    return stack.enter_context(context.wrap_socket(connection, server_hostname=target.host.rstrip(".")))
 
 
 def _request(method: str, path: str, target: HostPort, body: bytes | None) -> bytes:

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from enroll.errors import AnswerRejectedError
+from enroll.printable import printable
 
 
 def check(leaf: x509.Certificate, device_id: str, spki_sha256: str) -> None:
@@ -47,7 +48,7 @@ def spki_of(leaf: x509.Certificate) -> str:
 def _check_name(leaf: x509.Certificate, device_id: str) -> None:
     names = [a.value for a in leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     if names != [device_id]:
-        raise AnswerRejectedError(f"the certificate names {names!r}, not {device_id!r}")
+        raise AnswerRejectedError(f"the certificate names {printable(str(names), 100)}, not {device_id!r}")
     try:
         san = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound as e:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 
+from enroll.printable import printable
+
 IpAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 MAX_PORT: Final = 65535
@@ -81,7 +83,7 @@ class HostPort:
 
     def __post_init__(self) -> None:
         if not is_host(self.host):
-            raise ValueError(f"{self.host!r} is neither a host name nor an IP address")
+            raise ValueError(f"{printable(self.host, 100)!r} is neither a host name nor an IP address")
         if not 1 <= self.port <= MAX_PORT:
             raise ValueError(f"{self.port} is no port")
 

@@ -292,8 +292,8 @@ RULES: Final = (
     # -- an identity: how the run ends ----------------------------------------------------------------------
     _rule(Action.LATER, "an expired certificate opens no door", due=Due.EXPIRED),
     _rule(Action.LATER, "the broker has not accepted the certificate", broker=Phase.FAILED),
-    _rule(Action.LATER, "the renewal is outstanding", renewal=Phase.FAILED),
     _rule(Action.LATER, "the new pair waits for its confirmation", next=Next.PENDING),
+    _rule(Action.LATER, "the renewal is outstanding", renewal=Phase.FAILED),
     _rule(Action.LATER, "what the bridge knows is still missing", identity=Identity.PARTIAL),
     _rule(Action.FINISH, "nothing is left to do", identity=_HAS),
 )

@@ -81,7 +81,7 @@ class Record:
             return cls._parse(json.loads(content))
         except RecordError:
             raise
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as e:
             raise RecordError("is not a record of this agent") from e
 
     @classmethod
@@ -124,4 +124,4 @@ def _time(value: object) -> datetime:
     moment = datetime.fromisoformat(_text(value))
     if moment.tzinfo is None:
         raise RecordError("holds a time without offset")
-    return moment
+    return moment.astimezone(UTC)

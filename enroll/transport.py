@@ -14,7 +14,7 @@ import json
 import os
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -25,14 +25,24 @@ from enroll import https
 from enroll.errors import ForeignAnswerError, RefusedError, StoppedError, TryAgainError
 from enroll.https import MAX_ANSWER, Answer
 from enroll.names import Fingerprint
+from enroll.printable import printable
 from enroll.wire import Problem
 
 if TYPE_CHECKING:
     from cryptography import x509
 
-__all__ = ["MAX_ANSWER", "Heard", "HttpsNetwork", "Network", "activate_url", "enroll_url", "printable", "retry_after"]
+__all__ = ["MAX_ANSWER", "Heard", "HttpsNetwork", "Network", "activate_url", "enroll_url", "retry_after"]
 
 _REDIRECTS: Final = range(300, 400)
+_SNIFFED: Final = 200
+_PORTAL: Final = (
+    "a captive portal or a proxy may answer in the bridge's place: log this network in, or allow the bridge in it, "
+    "and check BRIDGE_API_URL"
+)
+
+
+class _NotOurJsonError(ValueError):
+    """JSON that a parser may take, and the bridge never writes; the text says what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +70,9 @@ class Network(Protocol):
 
     def fetch_intermediates(self, base: str, context: ssl.SSLContext, seconds: float) -> list[bytes]:
         """Return the PEM texts of ``GET {base}/intermediates``, as served."""
+
+    def server_chain(self, base: str, context: ssl.SSLContext, seconds: float) -> tuple[x509.Certificate, ...]:
+        """Shake hands, ask nothing, and return how the server proved itself, as ``Heard.server_chain``."""
 
     def enroll(
         self, base: str, device_id: str, body: Mapping[str, Any], context: ssl.SSLContext, seconds: float
@@ -114,6 +127,10 @@ class HttpsNetwork:
             raise ForeignAnswerError("the answer to GET /intermediates is not the bridge's: it has no list 'crts'")
         return [text.encode(errors="replace") for text in texts]
 
+    def server_chain(self, base: str, context: ssl.SSLContext, seconds: float) -> tuple[x509.Certificate, ...]:
+        """Shake hands, ask nothing, and return how the server proved itself."""
+        return _loaded(base, https.introduce(base, context, seconds, environment=self._environment))
+
     def enroll(
         self, base: str, device_id: str, body: Mapping[str, Any], context: ssl.SSLContext, seconds: float
     ) -> Heard:
@@ -135,15 +152,18 @@ class HttpsNetwork:
             raise RefusedError(e.problem, str(e)) from e
 
     def _post(self, url: str, body: Mapping[str, Any], context: ssl.SSLContext, seconds: float) -> Heard:
-        from enroll.certificates import load_der  # noqa: PLC0415 - slow to import, and not needed to ask
-
         sent = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
         answer = https.exchange("POST", url, context, seconds, environment=self._environment, body=sent)
-        understood = _understood(url, answer)
-        try:
-            return Heard(understood, tuple(load_der(der) for der in answer.server_chain))
-        except ValueError as e:
-            raise ForeignAnswerError(f"{url}: the server shows a certificate that cannot be read") from e
+        return Heard(_understood(url, answer), _loaded(url, answer.server_chain))
+
+
+def _loaded(url: str, chain: Sequence[bytes]) -> tuple[x509.Certificate, ...]:
+    from enroll.certificates import load_der  # noqa: PLC0415 - slow to import, and not needed to ask
+
+    try:
+        return tuple(load_der(der) for der in chain)
+    except ValueError as e:
+        raise ForeignAnswerError(f"{url}: the server shows a certificate that cannot be read") from e
 
 
 def enroll_url(base: str, device_id: str) -> str:
@@ -159,16 +179,46 @@ def activate_url(base: str, device_id: str) -> str:
 def _understood(url: str, answer: Answer) -> Any:
     status, wait = answer.status, retry_after(answer.headers)
     if status in _REDIRECTS:
-        raise ForeignAnswerError(f"{url}: answers with a redirect ({status}), which the bridge never does")
+        where = printable(answer.headers.get("location", "nowhere"), 100)
+        raise ForeignAnswerError(
+            f"{url}: answers with a redirect ({status}, to {where!r}), which the bridge never does; {_PORTAL}"
+        )
+    if status == HTTPStatus.NETWORK_AUTHENTICATION_REQUIRED:
+        raise ForeignAnswerError(f"{url}: the network wants a login first (511); {_PORTAL}", retry_after=wait)
     try:
-        data = json.loads(answer.content)
+        data = json.loads(answer.content, object_pairs_hook=_unique, parse_constant=_no_number)
     except (ValueError, RecursionError) as e:
         kind = printable(answer.headers.get("content-type", "no content type"), 60)
-        text = f"{url}: status {status}, but not the bridge's JSON ({kind!r}); a proxy or captive portal may answer"
+        text = f"{url}: status {status}, but not the bridge's JSON ({kind!r}: {_what_it_is(answer, e)}); {_PORTAL}"
         raise ForeignAnswerError(text, retry_after=wait) from e
     if status in {HTTPStatus.OK, HTTPStatus.CREATED}:
         return data
     raise _refusal(url, status, data, wait)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of its fields: readers differ in which of two of the same name they take (RFC 8259 §4)."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _NotOurJsonError("a field is there twice")
+    return found
+
+
+def _no_number(text: str) -> Any:
+    raise _NotOurJsonError(f"{text} is no number of JSON")
+
+
+def _what_it_is(answer: Answer, error: Exception) -> str:
+    if not answer.content:
+        return "empty"
+    if isinstance(error, _NotOurJsonError):
+        return str(error)
+    if isinstance(error, RecursionError):
+        return "nested too deep"
+    start = answer.content[:_SNIFFED].lstrip().lower()
+    if start.startswith(b"<"):
+        return "a web page"
+    return "cut short or damaged" if start.startswith((b"{", b"[")) else "something else"
 
 
 def _refusal(url: str, status: int, data: object, wait: float | None) -> StoppedError | TryAgainError:
@@ -196,9 +246,3 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
     return seconds if seconds > 0 else None
-
-
-def printable(text: str, limit: int = 400) -> str:
-    """Return a stranger's text fit for a terminal: one line, no control characters, bounded."""
-    flat = "".join(c if c.isprintable() else " " for c in text[: limit + 1])
-    return flat if len(flat) <= limit else f"{flat[:limit]}…"

@@ -1,16 +1,14 @@
 """Whom the device believes: the pinned roots, the optional second pins, and paths that end there.
 
-Responsible for comparing certificates with fingerprints, for checking that a chain stands in issuing order
-(signatures, basicConstraints, keyUsage, dates: RFC 5280 §6.1 as far as a fixed path needs it), and for TLS
-contexts that trust the anchor alone.
+Responsible for comparing certificates with fingerprints, and for checking that a chain stands in issuing order
+(signatures, basicConstraints, keyUsage, dates: RFC 5280 §6.1 as far as a fixed path needs it).
 
-Not responsible for fetching anything, for what time it is (``enroll.clock``), nor for what the leaf says about
-the device (``enroll.leaf``).
+Not responsible for connections (``enroll.tls``), for what time it is (``enroll.clock``), nor for what the leaf
+says about the device (``enroll.leaf``).
 """
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,7 +18,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 
-from enroll.certificates import load_all, pem, sha256, subject, validity, verify_issued
+from enroll.certificates import load_all, sha256, subject, validity, verify_issued
 from enroll.clock import Belief
 from enroll.errors import AnswerRejectedError, ForeignAnswerError, RootMismatchError
 from enroll.names import Fingerprint
@@ -29,8 +27,6 @@ MAX_CHAIN: Final = 6
 """Most issuing certificates between leaf and root."""
 
 _WEAK: Final = (hashes.MD5, hashes.SHA1)
-_NO_CHECK_TIME: Final = 0x200000
-"""``X509_V_FLAG_NO_CHECK_TIME`` of OpenSSL 1.1 and later, which Python's ssl does not name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +132,7 @@ def check_path(
         raise AnswerRejectedError(
             "the certificate was not issued under the pinned issuing CA. Check ENROLL_ISSUER_FINGERPRINT."
         )
-    _check_issued(leaf, chain[0])
+    _check_issued(leaf, chain[0], chain)
     return check_authorities(chain, anchor.roots, belief)
 
 
@@ -150,7 +146,7 @@ def check_authorities(
     root = next((r for r in roots if _issued(chain[-1], r)), roots[0])
     path = [*chain, root]
     for below, above in pairwise(path):
-        _check_issued(below, above)
+        _check_issued(below, above, chain)
     for cas_below, certificate in enumerate(path):
         _check_authority(certificate, cas_below)
         check_dates(certificate, belief)
@@ -187,36 +183,6 @@ def extend_chain(
     return tuple(path)
 
 
-def system_context(*, check_dates: bool) -> ssl.SSLContext:
-    """Return a client context that checks host names and trusts the system's authorities alone."""
-    context = _bare_context(check_dates=check_dates)
-    context.load_default_certs(ssl.Purpose.SERVER_AUTH)
-    return context
-
-
-def server_context(anchor: Anchor, *, system: bool, check_dates: bool) -> ssl.SSLContext:
-    """Return a client context that checks host names and trusts the anchor alone (if told, the system besides).
-
-    A pinned issuing CA is an anchor without its issuer (``X509_V_FLAG_PARTIAL_CHAIN``), so that a server
-    certified by another sub-CA of the same root is refused.
-
-    :param check_dates: false only while no time is believed; signatures and names are checked all the same.
-    """
-    context = system_context(check_dates=check_dates) if system else _bare_context(check_dates=check_dates)
-    context.load_verify_locations(cadata=pem(anchor.certificates).decode("ascii"))
-    if anchor.issuers:
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    return context
-
-
-def _bare_context(*, check_dates: bool) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if not check_dates:
-        context.verify_flags |= ssl.VerifyFlags(_NO_CHECK_TIME)
-    return context
-
-
 def _issued(child: x509.Certificate, issuer: x509.Certificate) -> bool:
     try:
         verify_issued(child, issuer)
@@ -225,17 +191,27 @@ def _issued(child: x509.Certificate, issuer: x509.Certificate) -> bool:
     return True
 
 
-def _check_issued(child: x509.Certificate, issuer: x509.Certificate) -> None:
+def _check_issued(child: x509.Certificate, issuer: x509.Certificate, chain: Sequence[x509.Certificate] = ()) -> None:
     try:
         weak = isinstance(child.signature_hash_algorithm, _WEAK)
         verify_issued(child, issuer)
     except (ValueError, InvalidSignature, UnsupportedAlgorithm) as e:
         raise AnswerRejectedError(
-            f"the certificate of {subject(child)} was not issued by {subject(issuer)}: "
-            "the chain is not in issuing order, or ends at another root than the pinned one"
+            f"the certificate of {subject(child)} was not issued by {subject(issuer)}: {_why_not(child, issuer, chain)}"
         ) from e
     if weak:
         raise AnswerRejectedError(f"the certificate of {subject(child)} is signed with a broken hash")
+
+
+def _why_not(child: x509.Certificate, issuer: x509.Certificate, chain: Sequence[x509.Certificate]) -> str:
+    """Say what a person can look for."""
+    if any(_issued(child, other) for other in chain if other is not child):
+        return "the chain is not in issuing order"
+    if child.issuer == child.subject:
+        return "it is self-signed, and not the pinned root"
+    if child.issuer == issuer.subject:
+        return "it names that issuer, but another key signed it; the chain ends at another root than the pinned one"
+    return f"its issuer is missing in the chain, or the chain ends at another root than {subject(issuer)}"
 
 
 def _check_authority(certificate: x509.Certificate, cas_below: int) -> None:

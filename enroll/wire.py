@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
@@ -120,7 +120,10 @@ def _time(data: Mapping[str, Any], name: str) -> datetime:
         raise WireError(f"field {name!r} is not an RFC 3339 time") from e
     if value.tzinfo is None:
         raise WireError(f"field {name!r} has no UTC offset")
-    return value
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as e:
+        raise WireError(f"field {name!r} is out of all time") from e
 
 
 def _section(data: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
@@ -330,4 +333,5 @@ class Problem:
             known = Code(code)
         except ValueError:
             return None
-        return cls(status, known, str(data.get("title", "")), str(data.get("detail", "")))
+        title, detail = (text if isinstance(text := data.get(name), str) else "" for name in ("title", "detail"))
+        return cls(status, known, title, detail)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from enroll.backoff import MAX_RETRY_AFTER, Backoff
 from enroll.errors import AnswerRejectedError
 from enroll.names import BridgeUrl, DeviceId, Fingerprint, HostPort
+from enroll.printable import printable
 from enroll.record import Record, RecordError
-from enroll.transport import printable
 from enroll.wgconf import WIDEST, TunnelConfig
 from enroll.wire import WireGuardAnswer
 
