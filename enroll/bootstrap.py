@@ -18,7 +18,14 @@ from enroll import events, tls, trust
 from enroll.certificates import load_all, pem, sha256, subject, validity
 from enroll.clock import Belief, Timekeeper
 from enroll.config import Settings, TlsTrust
-from enroll.errors import AnswerRejectedError, ForeignAnswerError, RefusedError, RootMismatchError, TryAgainError
+from enroll.errors import (
+    AnswerRejectedError,
+    ForeignAnswerError,
+    RefusedError,
+    RootMismatchError,
+    TryAgainError,
+    UnreachableError,
+)
 from enroll.events import Event
 from enroll.names import Fingerprint
 from enroll.transport import Network
@@ -167,10 +174,21 @@ def _issuers(
         known = ()
     if known and (len(known) == len(pins) or not again):
         return known
-    context = connection(Anchor(roots), settings.tls_trust, keeper.belief())
     try:
-        texts = network.fetch_intermediates(str(settings.bridge), context, patience())
+        texts = _intermediates(network, settings, Anchor(roots), keeper, patience)
         served = [certificate for text in texts for certificate in load_all(text)]
     except ValueError as e:
         raise ForeignAnswerError("GET /intermediates answers something that is no certificate") from e
     return trust.pinned_issuers([*served, *stored], pins, roots, keeper.belief())
+
+
+def _intermediates(
+    network: Network, settings: Settings, anchor: Anchor, keeper: Timekeeper, patience: Patience
+) -> list[bytes]:
+    base = str(settings.bridge)
+    try:
+        return network.fetch_intermediates(base, connection(anchor, settings.tls_trust, keeper.belief()), patience())
+    except UnreachableError as e:
+        if not e.untrusted or not catch_up(network, settings, anchor, keeper, patience()):
+            raise
+        return network.fetch_intermediates(base, connection(anchor, settings.tls_trust, keeper.belief()), patience())

@@ -25,6 +25,7 @@ from enroll.wire import Code
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAY = timedelta(days=1)
+NO_CHECK_TIME = 0x200000
 
 
 def pin(authority: Any) -> Fingerprint:
@@ -60,6 +61,7 @@ class Bridge:
         self.roots = roots
         self.crts = list(crts)
         self.calls: list[str] = []
+        self.shown: x509.Certificate | Exception = UnreachableError("nobody there")
 
     def fetch_unverified_root(self, base: str, pin: Fingerprint, seconds: float) -> bytes:
         return self._root("unverified", pin)
@@ -77,7 +79,17 @@ class Bridge:
 
     def fetch_intermediates(self, base: str, context: ssl.SSLContext, seconds: float) -> list[bytes]:
         self.calls.append("intermediates")
+        if isinstance(self.shown, x509.Certificate) and not context.verify_flags & NO_CHECK_TIME:
+            raise UnreachableError("certificate is not yet valid", untrusted=True)
         return self.crts
+
+    def server_chain(self, base: str, context: ssl.SSLContext, seconds: float) -> tuple[x509.Certificate, ...]:
+        self.calls.append("server_chain")
+        assert context.verify_mode is ssl.CERT_REQUIRED
+        assert context.verify_flags & NO_CHECK_TIME
+        if isinstance(self.shown, Exception):
+            raise self.shown
+        return (self.shown,)
 
     def enroll(self, *_: Any) -> Heard:
         raise AssertionError
@@ -97,16 +109,21 @@ class Run:
     events: list[Event] = field(default_factory=list)
 
     def __call__(self) -> Anchor:
-        settings = Settings(
+        return bootstrap.establish(
+            self.network, self.settings(), self.stored, self.keeper, lambda: 5.0, self.events.append, again=self.again
+        )
+
+    def catches_up(self, pki: Any) -> bool:
+        return bootstrap.catch_up(self.network, self.settings(), anchor(pki.root), self.keeper, 5.0)
+
+    def settings(self) -> Settings:
+        return Settings(
             bridge=BridgeUrl.parse("https://bridge.example"),
             device_id=DeviceId("dev-1"),
             folder=Path("/nowhere"),
             root_pins=self.pins,
             issuer_pins=self.issuer_pins,
             tls_trust=self.tls_trust,
-        )
-        return bootstrap.establish(
-            self.network, settings, self.stored, self.keeper, lambda: 5.0, self.events.append, again=self.again
         )
 
 
@@ -147,7 +164,7 @@ def test_a_clock_beyond_the_root_is_not_believed_for_the_next_connection(pki: An
     assert far.belief().trusted
     assert run() == anchor(pki.root)
     assert not far.belief().trusted
-    assert bootstrap.connection(run(), TlsTrust.PINNED, far.belief()).verify_flags & 0x200000
+    assert bootstrap.connection(run(), TlsTrust.PINNED, far.belief()).verify_flags & NO_CHECK_TIME
 
 
 def test_in_a_rotation_a_pin_that_the_bridge_does_not_know_is_passed_over(pki: Any) -> None:
@@ -218,3 +235,48 @@ def test_intermediates_that_are_none_are_somebody_elses(pki: Any) -> None:
     run = Run(Bridge(serving(pki.root), [b"<html>"]), (pin(pki.root),), (pin(pki.sub),))
     with pytest.raises(ForeignAnswerError):
         run()
+
+
+# A clock that is behind
+
+
+def server_of(pki: Any, begin: datetime) -> x509.Certificate:
+    certificate: x509.Certificate = pki.sub.leaf(
+        pki.sub.key.public_key(), "bridge.example", usages=[pki.server_auth], begin=begin, end=begin + DAY
+    )
+    return certificate
+
+
+def test_a_server_certified_in_our_future_shows_that_the_clock_is_behind(pki: Any) -> None:
+    """As fake-hwclock leaves it: above the floor, below everything that was certified since."""
+    run = Run(Bridge(serving(pki.root)), (pin(pki.root),))
+    run.network.shown = server_of(pki, NOW + 3 * DAY)
+    assert run.keeper.belief().trusted
+    assert run.catches_up(pki)
+    belief = run.keeper.belief()
+    assert (belief.trusted, belief.now) == (False, NOW + 3 * DAY)
+    assert not run.catches_up(pki)
+    assert run.keeper.hear(NOW + 3.5 * DAY, validity(run.network.shown), [validity(run.network.shown)])
+
+
+@pytest.mark.parametrize("days", [-20, -1, 0])
+def test_an_older_certificate_of_a_server_proves_nothing(pki: Any, days: int) -> None:
+    run = Run(Bridge(serving(pki.root)), (pin(pki.root),))
+    before = run.keeper.belief()
+    run.network.shown = server_of(pki, NOW + days * DAY)
+    assert not run.catches_up(pki)
+    run.network.shown = UnreachableError("self-signed", untrusted=True)
+    assert not run.catches_up(pki)
+    assert run.keeper.belief() == before
+
+
+def test_issuers_are_fetched_although_the_clock_is_behind(pki: Any) -> None:
+    texts = [pem(certificates_of(pki.sub)), pem(certificates_of(pki.ica))]
+    run = Run(Bridge(serving(pki.root), texts), (pin(pki.root),), (pin(pki.sub),))
+    run.network.shown = server_of(pki, NOW + 3 * DAY)
+    assert run() == anchor(pki.root, issuers=[pki.sub])
+    assert run.network.calls[1:] == ["intermediates", "server_chain", "intermediates"]
+    stuck = Run(Bridge(serving(pki.root), texts), (pin(pki.root),), (pin(pki.sub),))
+    stuck.network.shown = server_of(pki, NOW - DAY)
+    with pytest.raises(UnreachableError):
+        stuck()

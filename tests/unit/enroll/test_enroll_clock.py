@@ -66,7 +66,7 @@ def keeper(shows: datetime = NOW, floor: datetime = FLOOR, end: datetime | None 
     ],
 )
 def test_the_systems_clock_counts_between_the_floor_and_the_end_of_the_root(shows: datetime, trusted: bool) -> None:
-    assert keeper(shows).belief() == Belief(shows if trusted else FLOOR, trusted, FLOOR)
+    assert keeper(shows).belief() == Belief(shows if trusted else FLOOR, trusted, FLOOR, by_system=trusted)
 
 
 def test_without_a_root_only_the_floor_counts() -> None:
@@ -90,7 +90,7 @@ def test_the_clock_is_read_each_time() -> None:
     machine.shows = NOW  # NTP came
     assert made.belief() == Belief(NOW, trusted=True, floor=FLOOR)
     machine.shows = FLOOR - DAY  # and went
-    assert made.belief() == Belief(FLOOR, trusted=False, floor=FLOOR)
+    assert made.belief() == Belief(FLOOR, trusted=False, floor=FLOOR, by_system=False)
 
 
 def test_a_server_time_that_holds_goes_on_by_itself() -> None:
@@ -101,7 +101,18 @@ def test_a_server_time_that_holds_goes_on_by_itself() -> None:
         machine.shows = shows
         machine.uptime += 60
         expected = NOW + timedelta(seconds=machine.uptime)
-        assert made.belief() == Belief(expected, trusted=True, floor=NOW)
+        assert made.belief() == Belief(expected, trusted=True, floor=NOW, by_system=False)
+
+
+def test_the_systems_clock_stands_for_a_time_heard_while_it_shows_about_the_same() -> None:
+    machine = Machine(NOW - timedelta(seconds=30))
+    made = Timekeeper(machine, FLOOR)
+    assert made.hear(NOW, ALWAYS, [ALWAYS])
+    assert made.belief().by_system
+    machine.shows = NOW + 2 * DAY
+    assert not made.belief().by_system
+    machine.uptime += 2 * 86_400
+    assert made.belief().by_system
 
 
 WITHIN = Validity(NOW - DAY, NOW + DAY)
@@ -162,7 +173,8 @@ def test_what_is_heard_moves_the_belief_exactly_if_all_vouch_for_it(
     before = made.belief()
     holds = said >= FLOOR and bool(chain) and all(v.begin <= said <= v.end for v in (leaf, *chain))
     assert made.hear(said, leaf, chain) == holds
-    assert made.belief() == (Belief(said, trusted=True, floor=said) if holds else before)
+    near = abs(shows - said) <= timedelta(minutes=1)
+    assert made.belief() == (Belief(said, trusted=True, floor=said, by_system=near) if holds else before)
 
 
 @given(

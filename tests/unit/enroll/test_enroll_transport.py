@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from enroll import trust
+from enroll import tls, trust
 from enroll.certificates import pem, sha256, validity
-from enroll.clock import Timekeeper
+from enroll.clock import Belief, Timekeeper
 from enroll.errors import (
     EnrollError,
     ForeignAnswerError,
@@ -32,7 +32,8 @@ PIN = Fingerprint("ab" * 32)
 
 @pytest.fixture
 def context(pki: Any) -> ssl.SSLContext:
-    return trust.server_context(Anchor((pki.root.certificate,)), system=False, check_dates=True)
+    belief = Belief(pki.now, trusted=True, floor=pki.now)
+    return tls.server_context(Anchor((pki.root.certificate,)), system=False, belief=belief)
 
 
 Ask = Callable[[], Any]
@@ -89,6 +90,14 @@ def test_activation_has_its_own_address(bridge: Any, reply: Any, context: ssl.SS
     assert [path for _, path, _ in bridge.requests] == ["/devices/dev-1/activate"]
     assert enroll_url("https://h/p", "a b/../c") == "https://h/p/devices/a%20b%2F..%2Fc/enroll"
     assert activate_url("https://h", "dev-1") == "https://h/devices/dev-1/activate"
+
+
+def test_an_introduction_says_nothing_and_shows_the_server(bridge: Any, pki: Any, context: ssl.SSLContext) -> None:
+    shown = NETWORK.server_chain(bridge.url, context, 10.0)
+    assert trust.extend_chain(shown, pki.chain)[1:3] == tuple(pki.chain)
+    assert bridge.requests == []
+    with pytest.raises(UnreachableError, match="plain HTTP"):
+        NETWORK.server_chain("http://127.0.0.1:1", context, 5.0)
 
 
 def test_roots_and_intermediates_are_passed_on_as_served(bridge: Any, pki: Any, context: ssl.SSLContext) -> None:

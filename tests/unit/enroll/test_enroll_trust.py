@@ -1,20 +1,17 @@
-"""Pins, paths and TLS contexts over real certificates; and the anchor that is made of them."""
+"""Pins and paths over real certificates."""
 
 from __future__ import annotations
 
-import contextlib
-import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import NameOID
 
 from enroll import trust
 from enroll.certificates import Validity, pem, sha256
@@ -303,92 +300,3 @@ def test_a_servers_chain_grows_by_what_really_issued_it(provider: Provider) -> N
     assert trust.extend_chain(grown, candidates) == grown
     assert trust.extend_chain([provider.leaf.certificate], []) == (provider.leaf.certificate,)
     assert trust.extend_chain([], candidates) == ()
-
-
-# TLS contexts, by real handshakes
-
-
-def handshake(context: ssl.SSLContext, server: Signer, chain: Sequence[x509.Certificate], folder: Path) -> None:
-    """Shake hands in memory with a server of that certificate, dialled as ``bridge.example``."""
-    file = folder / f"{server.certificate.serial_number:x}.pem"
-    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    secret = server.key.private_bytes(encoding, form, serialization.NoEncryption())
-    file.write_bytes(secret + pem([server.certificate, *chain]))
-    accepting = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    accepting.load_cert_chain(file)
-    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = context.wrap_bio(back, there, server_hostname="bridge.example")
-    answering = accepting.wrap_bio(there, back, server_side=True)
-    for _ in range(3):
-        for side in (client, answering):
-            with contextlib.suppress(ssl.SSLWantReadError):
-                side.do_handshake()
-
-
-def server(by: Signer, dates: Validity | None = None, text: str = "bridge.example") -> Signer:
-    real = datetime.now(UTC).replace(microsecond=0)
-    return by.leaf(
-        text, dates or Validity(real - DAY, real + DAY), san=[text], usages=[ExtendedKeyUsageOID.SERVER_AUTH]
-    )
-
-
-@pytest.fixture(scope="module")
-def lasting() -> Provider:
-    """A provider whose authorities are good at the time of the test: OpenSSL reads the system's clock."""
-    made = Provider(Signer.root("Lasting"))
-    dates = Validity(datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
-    made.root = Signer.root("Lasting", dates)
-    made.ica = made.root.sub("ICA", dates)
-    made.sub, made.neighbour = made.ica.sub("Tenant", dates), made.ica.sub("Neighbour", dates)
-    return made
-
-
-def test_every_pinned_root_vouches_for_servers_and_no_other(lasting: Provider, tmp_path: Path) -> None:
-    context = trust.server_context(anchor(Signer.root(), lasting.root), system=False, check_dates=True)
-    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
-    handshake(context, server(lasting.sub), lasting.chain, tmp_path)
-    for by in (Signer.root("Lasting"), Signer.root("Elsewhere")):
-        with pytest.raises(ssl.SSLCertVerificationError):
-            handshake(context, server(by), [], tmp_path)
-    with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
-        handshake(context, server(lasting.sub, text="other.example"), lasting.chain, tmp_path)
-
-
-def test_with_pinned_issuers_another_tenant_of_the_same_root_is_refused(lasting: Provider, tmp_path: Path) -> None:
-    context = trust.server_context(anchor(lasting.root, issuers=[lasting.sub]), system=False, check_dates=True)
-    handshake(context, server(lasting.sub), lasting.chain, tmp_path)
-    with pytest.raises(ssl.SSLCertVerificationError):
-        handshake(context, server(lasting.neighbour), certificates_of(lasting.neighbour, lasting.ica), tmp_path)
-    both = trust.server_context(
-        anchor(lasting.root, issuers=[lasting.sub, lasting.neighbour]), system=False, check_dates=True
-    )
-    handshake(both, server(lasting.neighbour), certificates_of(lasting.neighbour, lasting.ica), tmp_path)
-
-
-@pytest.mark.parametrize("year", [1990, 2150])
-def test_only_without_a_clock_dates_are_not_looked_at(lasting: Provider, tmp_path: Path, year: int) -> None:
-    dates = Validity(datetime(year, 1, 1, tzinfo=UTC), datetime(year + 1, 1, 1, tzinfo=UTC))
-    dated = server(lasting.sub, dates)
-    for by in (anchor(lasting.root), anchor(lasting.root, issuers=[lasting.sub])):
-        with pytest.raises(ssl.SSLCertVerificationError):
-            handshake(trust.server_context(by, system=False, check_dates=True), dated, lasting.chain, tmp_path)
-        blind = trust.server_context(by, system=False, check_dates=False)
-        handshake(blind, dated, lasting.chain, tmp_path)
-        with pytest.raises(ssl.SSLCertVerificationError):
-            handshake(blind, server(Signer.root("Lasting"), dates), [], tmp_path)
-        with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
-            handshake(blind, server(lasting.sub, dates, "other.example"), lasting.chain, tmp_path)
-
-
-def test_the_systems_authorities_only_if_told(lasting: Provider, tmp_path: Path, monkeypatch: Any) -> None:
-    public = Signer.root("Public", Validity(datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)))
-    file = tmp_path / "system.pem"
-    file.write_bytes(pem([public.certificate]))
-    monkeypatch.setenv("SSL_CERT_FILE", str(file))
-    pinned = trust.server_context(anchor(lasting.root), system=False, check_dates=True)
-    with pytest.raises(ssl.SSLCertVerificationError):
-        handshake(pinned, server(public), [], tmp_path)
-    handshake(trust.server_context(anchor(lasting.root), system=True, check_dates=True), server(public), [], tmp_path)
-    handshake(trust.system_context(check_dates=True), server(public), [], tmp_path)
-    with pytest.raises(ssl.SSLCertVerificationError):
-        handshake(trust.system_context(check_dates=True), server(lasting.sub), lasting.chain, tmp_path)
