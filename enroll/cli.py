@@ -10,12 +10,11 @@ Exit codes of ``run`` and ``renew``: 0 enrolled and accepted by the broker (or n
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TextIO
+from typing import Final, TextIO
 
 from enroll import config, events
 from enroll.errors import (
@@ -26,6 +25,9 @@ from enroll.errors import (
     exit_code,
 )
 from enroll.events import Event
+
+_WIDTH: Final = 100
+"""Columns of the help text."""
 
 
 def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> int:
@@ -115,8 +117,19 @@ def _stop(report: Callable[[Event], None], status: int, code: str, why: str, *, 
 def _tell(line: str, stream: TextIO) -> None:
     """Print it; a log on a full disk, or one that nobody reads any more, must not keep the device from its work."""
     encoding = stream.encoding or "ascii"
-    with contextlib.suppress(OSError):
+    try:
         print(line.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+    except OSError:  # what is still buffered would fail once more at the end, and change the exit code
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Help of one width: argparse makes a formatter for every argument, and each would ask for the terminal's."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_WIDTH)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -127,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Gives this device its identity, connects it, and keeps it renewed.",
         epilog=f"environment:\n{variables}\n\n"
         "exit codes: 0 done, 1 failed for good, 2 usage or configuration, 75 try again",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
     )
     commands = parser.add_subparsers(required=True, metavar="run|renew|status|reset|inventory")
     run = _command(commands, "run", "enroll or renew if need be, connect, raise the tunnel", _run)
@@ -157,6 +170,6 @@ def _command(
     text: str,
     run: Callable[[Mapping[str, str], argparse.Namespace], int],
 ) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, allow_abbrev=False, help=text, description=text)
+    parser = commands.add_parser(name, allow_abbrev=False, help=text, description=text, formatter_class=_Help)
     parser.set_defaults(command=run)
     return parser

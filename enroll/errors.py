@@ -23,10 +23,12 @@ Not responsible for deciding whether to wait and try again; that is ``enroll.age
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from enroll.printable import printable
-from enroll.wire import Code
+
+if TYPE_CHECKING:  # a usage error must not load the protocol
+    from enroll.wire import Code
 
 _MAX_TEXT: Final = 1200
 """Longest text of an error: eight pinned digests and a sentence fit in."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-from enroll import certificates, csr, files
+from enroll import certificates, csr, files, record
 from enroll.answer import Identity
 from enroll.errors import StorageError
 from enroll.files import PUBLIC, SECRET, Disk
@@ -24,7 +24,7 @@ DEVICE_CRT: Final = "device.crt"
 CA_CHAIN: Final = "ca-chain.crt"
 ROOT_CRT: Final = "root.crt"
 WIREGUARD_KEY: Final = "wg.key"
-FLAG: Final = "enrolled"
+FLAG: Final = record.NAME
 NEXT: Final = "next"
 
 T = TypeVar("T")

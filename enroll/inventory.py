@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
@@ -64,7 +64,7 @@ def telemetry(root: Path = Path("/"), agent: str | None = None) -> bytes:
     hardware = read(root).hardware
     told = {
         "agent": agent or _own_version(),
-        "python": platform.python_version(),
+        "python": ".".join(map(str, sys.version_info[:3])),
         "kernel": hardware.get("kernel"),
         "os": hardware.get("os"),
     }

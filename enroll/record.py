@@ -15,6 +15,9 @@ from typing import Any, Final
 from enroll.names import HostPort
 from enroll.wire import CertificateState
 
+NAME: Final = "enrolled"
+"""The file's name."""
+
 VERSION: Final = 1
 
 
