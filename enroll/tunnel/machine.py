@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,11 +78,17 @@ class LinuxMachine:
 
     def find(self, command: str) -> str | None:
         """Return the path of a command, if it is installed."""
+        import shutil  # noqa: PLC0415 - brings archives and compression along, and few runs get here
+
         return shutil.which(command)
 
     def has_interface(self, name: str) -> bool:
         """Return whether there is a network interface of that name."""
-        return Path("/sys/class/net", name).exists()
+        import socket  # noqa: PLC0415 - as above
+
+        with contextlib.suppress(OSError):
+            return socket.if_nametoindex(name) > 0  # /sys may show another network than ours, in a container
+        return False
 
     def runs_systemd(self) -> bool:
         """Return whether systemd is this machine's init; see sd_booted(3)."""
