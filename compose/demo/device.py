@@ -32,6 +32,13 @@ class Device:
 
     def first_boot(self, folder: Path | None = None, budget: int = 30) -> Ended:
         """Run `iot-enroll run --json` to its end, in this folder or another."""
+        return self._agent("run", folder, budget)
+
+    def renew(self) -> Ended:
+        """Run `iot-enroll renew --json` to its end."""
+        return self._agent("renew", None, 30)
+
+    def _agent(self, command: str, folder: Path | None, budget: int) -> Ended:
         certificates = folder or self.folder
         certificates.mkdir(mode=0o700, exist_ok=True)
         known = {
@@ -44,7 +51,7 @@ class Device:
             "ENROLL_BUDGET": str(budget),
             "PATH": os.environ.get("PATH", os.defpath),
         }
-        return run("iot-enroll", "run", "--json", variables=known, cwd=certificates)
+        return run("iot-enroll", command, "--json", variables=known, cwd=certificates)
 
     def chain(self) -> list[x509.Certificate]:
         """Return leaf, issuing CA and its issuers up to the pinned root, each signature checked.

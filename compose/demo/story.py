@@ -45,6 +45,7 @@ def _first_boot_to_the_end(screen: Screen, folder: Path, running: Bridge, road: 
     address = _enroll(screen, device)
     _connect(screen, device, systems, address)
     _tunnel(screen, device, systems, address, road)
+    _renew(screen, device)
     _intruder(screen, device)
     _decommission(screen, device, systems, road, address)
 
@@ -130,6 +131,29 @@ def _tunnel(screen: Screen, device: Device, systems: Systems, address: str, road
         f"wg-quick up with the device's wg0.conf: first handshake {took * 1000:.0f} ms later;"
         " pings pass both ways (wireguard-go, network namespaces)"
     )
+
+
+def _renew(screen: Screen, device: Device) -> None:
+    screen.phase("Later", "iot-enroll renew; by itself after two thirds of the certificate's life")
+    old = device.chain()[0]
+    with screen.working("renewing"):
+        ended = device.renew()
+    new = device.chain()[0]
+    if ended.status != 0 or "renewed" not in ended.events or not ended.events["mqtt"]["accepted"]:
+        raise Untrue(f"iot-enroll renew ended with {ended.status}: {ended.errors.strip()}")
+    if new.serial_number == old.serial_number or new.public_key() == old.public_key():
+        raise Untrue("the renewed certificate is not a new one with a new key")
+    screen.true("a new key, proven by the old one; activated, then promoted; the broker accepts the new certificate")
+
+    def states() -> dict[str, str]:
+        shown = succeeded(
+            "iot-bridge", "device", "show", device.id, "--json", "--data", device.bridge.data, cwd=device.folder
+        )
+        return {one["serial"]: one["state"] for one in json.loads(shown.output)["issuances"]}
+
+    wanted = {str(old.serial_number): "revoked", str(new.serial_number): "current"}
+    until(lambda: states() == wanted, "the old certificate's revocation")
+    screen.true("the old certificate is revoked, after ThingsBoard had the new one")
 
 
 def _intruder(screen: Screen, device: Device) -> None:
