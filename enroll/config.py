@@ -27,7 +27,9 @@ _MAX_SECONDS: Final = 86_400.0
 _MAX_LABEL: Final = 128
 _MAX_SECRET_FILE: Final = 4096
 _MAX_PINS: Final = 8
-_INTERFACE: Final = re.compile(r"[A-Za-z0-9_=+.-]{1,15}", re.ASCII)
+_INTERFACE: Final = re.compile(r"[A-Za-z0-9_=+.][A-Za-z0-9_=+.-]{0,14}", re.ASCII)
+_NO_INTERFACES: Final = frozenset({".", "..", "all", "interfaces"})
+"""Names that the file system, or ``wg show``, reads as something else."""
 
 VARIABLES: Final[Mapping[str, str]] = {
     "BRIDGE_API_URL": "where the bridge answers, https://host[:port][/prefix]; needed",
@@ -149,7 +151,7 @@ def interface_from(environment: Mapping[str, str]) -> str:
     :raises ConfigurationError: it is no name of an interface.
     """
     name = (environment.get("ENROLL_WG_INTERFACE") or "").strip() or "wg0"
-    if not _INTERFACE.fullmatch(name) or name in {".", ".."}:
+    if not _INTERFACE.fullmatch(name) or name in _NO_INTERFACES:
         raise ConfigurationError("ENROLL_WG_INTERFACE", f"{name!r} is no name of an interface that wg-quick takes")
     return name
 
