@@ -79,7 +79,7 @@ def test_it_holds_the_agent_two_libraries_their_licences_and_no_more(zipapp: Pat
 def test_it_knows_its_version(zipapp: Path, project: Path) -> None:
     with (project / "pyproject.toml").open("rb") as file:
         version = tomllib.load(file)["project"]["version"]
-    code = "import sys; sys.path.insert(0, sys.argv[1]); from importlib.metadata import version as v; print(v('iot-bridge'))"
+    code = "import sys, importlib.metadata as m; sys.path.insert(0, sys.argv[1]); print(m.version('iot-bridge'))"
     assert run(sys.executable, "-I", "-S", "-c", code, zipapp).stdout == f"{version}\n"
 
 
