@@ -210,7 +210,7 @@ def _receive(
 
 
 def _server_chain(tls: ssl.SSLSocket) -> tuple[bytes, ...]:
-    if hasattr(tls, "get_verified_chain") and tls.context.verify_mode is not ssl.CERT_NONE:
+    if hasattr(tls, "get_verified_chain") and tls.context.verify_mode is ssl.CERT_REQUIRED:
         return tuple(tls.get_verified_chain())
     leaf = tls.getpeercert(binary_form=True)
     return () if leaf is None else (leaf,)

@@ -77,12 +77,12 @@ def test_an_unknown_kind_of_issuer_is_an_error_of_the_value(verify: Any) -> None
         verify(signed(KEYS["P-256"]()), issuer)
 
 
-@pytest.mark.skipif(not hasattr(x509.Certificate, "signature_algorithm_parameters"), reason="cryptography 41 and later")
-def test_pss_is_verified_where_the_version_knows_it() -> None:
+def test_pss_is_verified_where_the_version_knows_it_and_else_refused() -> None:
     key = KEYS["RSA"]()
     child = signed(key, rsa_padding=padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.DIGEST_LENGTH))
-    verify_issued(child, signed(key, subject="CA"))
-    with pytest.raises(InvalidSignature):
+    if hasattr(x509.Certificate, "signature_algorithm_parameters"):  # cryptography 41
+        verify_issued(child, signed(key, subject="CA"))
+    with pytest.raises((InvalidSignature, ValueError)):
         verify_issued(child, signed(KEYS["RSA"](), subject="CA"))
 
 
