@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -42,7 +43,10 @@ def refused(device: Any, words: str, **settings: Any) -> str:
 
 
 @pytest.mark.parametrize("name", [*ANSWERS, "pending"])
-def test_an_answer_that_does_not_hold_is_refused_whole(waiting: Any, pki: Any, reply: Any, name: str) -> None:
+def test_an_answer_that_does_not_hold_is_refused_whole(
+    waiting: Any, pki: Any, reply: Any, name: str, count: Callable[[str, int], None]
+) -> None:
+    count("hostile answers to an enrollment", 1)
     more = {"pending": (changed(state="pending"), "no answer to what was asked")}
     make, words = (ANSWERS | more)[name]
     waiting.bridge.enroll = lambda request: reply(make(waiting.bridge, pki, request), 201)
