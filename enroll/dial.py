@@ -83,7 +83,8 @@ def addresses(server: HostPort, deadline: Deadline) -> Sequence[Any]:
     :raises OSError: no such name.
     """
     if is_ip(server.host):
-        return socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        host = server.host.encode("ascii")
+        return socket.getaddrinfo(host, server.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     found: list[Sequence[Any] | OSError] = []
 
     def look_up() -> None:

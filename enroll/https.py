@@ -122,7 +122,8 @@ def _encrypted(
     connection = _open(url, target, deadline, environment, stack)
     deadline.stage = "the TLS handshake"
     connection.settimeout(deadline.left())  # a handshake's time-out holds for all of it, not for each packet
-    return stack.enter_context(context.wrap_socket(connection, server_hostname=target.host.rstrip(".")))
+    name = target.host.rstrip(".").encode("ascii")  # as text it would go through IDNA, whose tables are slow to load
+    return stack.enter_context(context.wrap_socket(connection, server_hostname=name))
 
 
 def _split(url: str) -> tuple[HostPort, str]:

@@ -75,7 +75,8 @@ def _runtime(settings: Settings, environment: Mapping[str, str], report: Callabl
 def addresses(host: str) -> Sequence[IpAddress]:
     """Return the addresses of a host; none if it cannot be looked up now."""
     try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        # As text it would go through IDNA, whose tables are slow to load; the bridge's names are ASCII.
+        found = socket.getaddrinfo(host.encode("ascii"), None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return ()
     return tuple({ip_address(str(entry[4][0]).partition("%")[0]) for entry in found})

@@ -102,7 +102,7 @@ def test_a_boot_that_has_nothing_to_do_loads_neither_proofs_nor_mqtt(enrolled: d
 def test_a_first_boot_loads_neither_proofs_nor_mqtt(enrolled: dict[str, str], tmp_path: Path) -> None:
     first = enrolled | {"CERTS_DIR": str(tmp_path / "another"), "DEVICE_ID": "dev-2"}
     modules = loaded("run", status=0, environment=first)
-    assert not modules & (NEVER | {"jwt", "paho", "logging", "subprocess", "tempfile", "shutil"})
+    assert not modules & (NEVER | {"jwt", "paho", "logging", "subprocess", "tempfile", "shutil", "stringprep"})
 
 
 def test_a_renewal_pays_for_its_proof_and_no_more(enrolled: dict[str, str]) -> None:
