@@ -23,7 +23,7 @@ from enroll.doors import Doors
 from enroll.errors import RefusedError, StorageError
 from enroll.events import Event
 from enroll.files import Disk
-from enroll.folder import FLAG, Folder
+from enroll.folder import FLAG, WIREGUARD_KEY, Folder
 from enroll.keys import KeyProvider
 from enroll.names import IpAddress
 from enroll.plan import Action
@@ -191,13 +191,28 @@ class Deeds:
         keys = self.seen.keys
         if keys is None:
             raise StorageError("the keys are gone; check the medium")
-        identity = self._dialogue.enroll(keys)
+        try:
+            identity = self._dialogue.enroll(keys)
+        except RefusedError as e:
+            if e.problem is Code.WG_KEY_IN_USE:
+                self._forget_wireguard(e)
+            raise
         self.folder.store(identity, keys.wireguard)
         self._set_clock()
         self.look()
         if self.seen.enrollment is None:
             raise StorageError(f"{self.folder.path / FLAG} does not hold after writing; check the medium")
         self._world.report(events.enrolled(self.seen.enrollment.summary(), new=True))
+
+    def _forget_wireguard(self, error: RefusedError) -> None:
+        """Let go of a WireGuard key that can never be this identity's: the next attempt brings another one.
+
+        It is that of an earlier identity, whose other key was lost, or another device's, from whose image this one
+        was made. The configuration goes first: the key would be taken from it again.
+        """
+        self.folder.remove(self.folder.wireguard_conf.name)
+        self.folder.remove(WIREGUARD_KEY)
+        self._world.report(events.wireguard_key_dropped(str(error), error.code))
 
     def _refresh(self) -> None:
         self.folder.make_keys(self._id)

@@ -99,6 +99,12 @@ def dropped(why: str, code: str) -> Event:
     return Event("dropped", {"why": why, "code": code}, f"the next key is given up: {why}")
 
 
+def wireguard_key_dropped(why: str, code: str) -> Event:
+    """The WireGuard key is another identity's by the bridge's word; the next attempt brings another one."""
+    fields = {"why": why, "code": code}
+    return Event("wireguard_key_dropped", fields, f"the WireGuard key is given up: {why}")
+
+
 def postponed(what: str, why: str, code: str) -> Event:
     """Something that is not vital failed, and is left to the next run."""
     return Event("postponed", {"what": what, "why": why, "code": code}, f"{what}: {why} (left to the next run)")

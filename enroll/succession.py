@@ -226,7 +226,8 @@ def store(folder: Folder, identity: Identity, wireguard: WireGuardKey | None) ->
 def promote(folder: Folder) -> None:
     """Move a confirmed pair to its place; each step is one rename, and repeating all of them is harmless.
 
-    The flag moves last, after everything else is on the medium: until then each start comes back here.
+    The flag moves last, after everything else is on the medium: until then each start comes back here. Where a name
+    comes is synced before where it went: a loss of power in between may leave both names, and never none.
 
     :raises StorageError: the folder cannot be written; the next start goes on.
     """
@@ -235,11 +236,11 @@ def promote(folder: Folder) -> None:
         for name in (*_PAIR, ROOT_CRT, folder.wireguard_conf.name):
             if (folder.next / name).exists():
                 disk.rename(folder.next / name, folder.path / name)
-        disk.sync_folder(folder.next)
         disk.sync_folder(folder.path)
+        disk.sync_folder(folder.next)
         disk.rename(folder.next / FLAG, folder.path / FLAG)
-        disk.sync_folder(folder.next)
         disk.sync_folder(folder.path)
+        disk.sync_folder(folder.next)
     except OSError as e:
         raise StorageError(f"cannot promote {folder.next}: {e.strerror or e}; check space and permissions") from e
 
@@ -247,13 +248,18 @@ def promote(folder: Folder) -> None:
 def drop(folder: Folder) -> None:
     """Remove a pair that the bridge will never accept again; the flag goes first, the key last.
 
+    Each of the two alone: what is left after a loss of power is a key to go on with, and never a flag or a
+    certificate of nothing, which the next start would have to set aside.
+
     :raises StorageError: the folder cannot be written.
     """
+    others = (folder.wireguard_conf.name, ROOT_CRT, CA_CHAIN, DEVICE_CRT, DEVICE_CSR)
     try:
-        for name in (FLAG, folder.wireguard_conf.name, ROOT_CRT, CA_CHAIN, DEVICE_CRT, DEVICE_CSR, DEVICE_KEY):
-            folder.disk.remove(folder.next / name)
-        if folder.next.is_dir():
-            folder.disk.sync_folder(folder.next)
+        for names in ((FLAG,), others, (DEVICE_KEY,)):
+            for name in names:
+                folder.disk.remove(folder.next / name)
+            if folder.next.is_dir():
+                folder.disk.sync_folder(folder.next)
     except OSError as e:
         raise StorageError(f"cannot clear {folder.next}: {e.strerror or e}; check permissions") from e
 
