@@ -25,6 +25,7 @@ from enroll.errors import (
     exit_code,
 )
 from enroll.events import Event
+from enroll.printable import printable
 
 _WIDTH: Final = 100
 """Columns of the help text."""
@@ -43,6 +44,12 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
     except KeyboardInterrupt:
         text = "interrupted; nothing is lost, run it again"
         return _stop(_printer(chosen.json), EXIT_TRY_AGAIN, "interrupted", text, as_json=chosen.json)
+    except Exception as e:  # noqa: BLE001 - a mistake of ours must not strand a device that nobody can reach
+        from traceback import print_exc  # noqa: PLC0415 - only here
+
+        print_exc()
+        text = f"an error in iot-enroll itself, {type(e).__name__}: {printable(str(e))}; please report it"
+        return _stop(_printer(chosen.json), EXIT_TRY_AGAIN, "internal", text, as_json=chosen.json)
 
 
 def _run(environment: Mapping[str, str], chosen: argparse.Namespace) -> int:
@@ -76,18 +83,17 @@ def _status(environment: Mapping[str, str], chosen: argparse.Namespace) -> int:
 
 
 def _reset(environment: Mapping[str, str], chosen: argparse.Namespace) -> int:
-    from enroll import reset  # noqa: PLC0415 - as above
-    from enroll.files import PosixDisk  # noqa: PLC0415
+    from enroll import running  # noqa: PLC0415 - as above
 
     folder = config.folder_from(environment)
-    removed = reset.forget(folder, PosixDisk(), config.interface_from(environment))
+    removed, tunnel = running.forget(environment)
     if chosen.json:
-        print(json.dumps({"folder": str(folder), "removed": removed}))
+        print(json.dumps({"folder": str(folder), "removed": removed, "tunnel": tunnel}))
     elif removed:
-        print(f"removed {', '.join(removed)} from {folder}")
+        print(f"removed {', '.join(removed)} from {folder}; {tunnel}")
         print("Next: an operator runs `iot-bridge re-enroll ID`, then `iot-enroll run` here makes a new identity.")
     else:
-        print(f"{folder} holds no identity")
+        print(f"{folder} holds no identity; {tunnel}")
     return EXIT_DONE
 
 

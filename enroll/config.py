@@ -156,6 +156,11 @@ def interface_from(environment: Mapping[str, str]) -> str:
     return name
 
 
+def networkd_dir_from(environment: Mapping[str, str]) -> Path:
+    """Return the folder of systemd-networkd's files."""
+    return Path((environment.get("ENROLL_NETWORKD_DIR") or "").strip() or DEFAULT_NETWORKD_DIR)
+
+
 def run_dir_from(environment: Mapping[str, str]) -> Path | None:
     """Return the folder for what is shown and never decided upon; ``None`` if there is none."""
     named = environment.get("ENROLL_RUN_DIR")

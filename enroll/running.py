@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from enroll import keys, lastrun
+from enroll import config, keys, lastrun
 from enroll.config import Settings
 from enroll.errors import EnrollError
 from enroll.events import Event
@@ -47,6 +47,32 @@ def run(
     lastrun.write(settings.run_dir, agent.now(), None)
     if stay:
         agent.stay()
+
+
+def forget(environment: Mapping[str, str]) -> tuple[list[str], str]:
+    """Take the tunnel down, remove the identity, and free the keys in hardware.
+
+    :returns: the names of the files removed, and a sentence about the tunnel.
+    :raises ConfigurationError: the key is in hardware, and the configuration does not say how to reach it.
+    :raises StorageError: a file cannot be removed; run it again.
+    """
+    from enroll import reset, tunnel  # noqa: PLC0415 - as above
+    from enroll.files import PosixDisk, read  # noqa: PLC0415
+
+    folder, interface = config.folder_from(environment), config.interface_from(environment)
+    in_hardware = (environment.get("ENROLL_KEY") or "file").strip().lower() != "file"
+    settings = config.load(environment) if in_hardware else None
+    content = read(folder / "wg.key")
+    try:
+        own = None if content is None else keys.WireGuardKey.from_text(content)
+    except keys.KeyFormatError:
+        own = None
+    machine, networkd_dir, disk = tunnel.LinuxMachine(), config.networkd_dir_from(environment), PosixDisk()
+    said = tunnel.lower_tunnel(machine, networkd_dir, folder / f"{interface}.conf", own, disk)
+    removed = reset.forget(folder, disk, interface)
+    if settings is not None:
+        keys.provider(settings).sweep([])
+    return removed, said
 
 
 def _runtime(settings: Settings, environment: Mapping[str, str], report: Callable[[Event], None]) -> Runtime:

@@ -115,12 +115,12 @@ def _observed(said: str, values: TunnelConfig, seen: datetime | None) -> Outcome
     return Outcome(raised=True, why=f"{said}; no handshake seen, {hint}")
 
 
-def lower_tunnel(machine: Machine, settings: Settings, config: Path, wireguard: WireGuardKey | None, disk: Disk) -> str:
+def lower_tunnel(machine: Machine, networkd_dir: Path, config: Path, wireguard: WireGuardKey | None, disk: Disk) -> str:
     """Take down what ``raise_tunnel`` has raised, before the key and the file go; say what was done. Never raises."""
     interface = config.stem
     try:
-        if networkd.ours(settings.networkd_dir, interface) and machine.is_root():
-            return networkd.down(machine, disk, settings.networkd_dir, interface)
+        if networkd.ours(networkd_dir, interface) and machine.is_root():
+            return networkd.down(machine, disk, networkd_dir, interface)
         if wireguard is None or not machine.has_interface(interface):
             return "there is no tunnel"
         shown = show(machine, interface)

@@ -80,7 +80,7 @@ class Device:
         return raise_tunnel(*arguments, lambda: ends - time.monotonic(), SystemClock(), PosixDisk())
 
     def lowered(self) -> str:
-        return lower_tunnel(self.machine, self.settings, self.config, self.key, PosixDisk())
+        return lower_tunnel(self.machine, self.settings.networkd_dir, self.config, self.key, PosixDisk())
 
     def shown(self) -> Shown:
         seen = show(self.machine, self.config.stem)

@@ -168,3 +168,51 @@ def test_system_trust_is_an_explicit_choice(
     monkeypatch.setenv("SSL_CERT_FILE", str(store))
     assert main(["run", "--tls-trust", "system", "--fingerprint", "ab" * 32], environment) == 75
     assert main(["run", "--tls-trust", "system"], environment) == 0
+
+
+def test_reset_says_what_it_removed_and_what_comes_next(environment: dict[str, str], device: Any, capsys: Any) -> None:
+    assert main(["run"], environment) == 0
+    key = device.read("device.key")
+    capsys.readouterr()
+    assert main(["reset"], environment) == 0
+    said = capsys.readouterr().out
+    assert "removed enrolled, device.key" in said
+    assert "iot-bridge re-enroll ID" in said
+    assert main(["status"], environment) == 1
+    capsys.readouterr()
+    assert main(["reset", "--json"], environment) == 0
+    assert json.loads(capsys.readouterr().out)["removed"] == []
+    assert main(["run"], environment) == 0
+    assert device.read("device.key") != key
+
+
+def test_a_mistake_of_the_agent_itself_is_tried_again(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Exit 1 would stop the device for good, and nobody can go there."""
+
+    def mistaken(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("by nothing\nat all")
+
+    monkeypatch.setattr("enroll.running.run", mistaken)
+    assert main(["run", "--json"], environment) == 75
+    told = capsys.readouterr()
+    assert json.loads(told.out)["code"] == "internal"
+    assert "ZeroDivisionError: by nothing at all; please report it" in told.err
+
+
+def test_the_inventory_is_shown_as_it_is_sent(capsys: Any) -> None:
+    assert main(["inventory"], {}) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["hardware"]["cpu_cores"] >= 1
+    assert shown["network"]["hostname"]
+
+
+def test_renew_renews_now(environment: dict[str, str], device: Any, capsys: Any) -> None:
+    assert main(["run"], environment) == 0
+    leaf = device.read("device.crt")
+    capsys.readouterr()
+    assert main(["renew", "--json"], environment) == 0
+    events = [json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()]
+    assert events == ["already_enrolled", "next", "next", "renewed", "mqtt", "tunnel", "done"]
+    assert device.read("device.crt") != leaf

@@ -448,7 +448,7 @@ def test_a_run_killed_at_any_effect_of_networkd_is_finished_by_the_next(tmp_path
 
 def lowered(world: World) -> str:
     world.machine.ran.clear()
-    return lower_tunnel(world.machine, world.settings, world.config, world.wireguard, PosixDisk())
+    return lower_tunnel(world.machine, world.settings.networkd_dir, world.config, world.wireguard, PosixDisk())
 
 
 def test_what_was_raised_is_taken_down_and_nothing_else(world: World) -> None:
