@@ -6,11 +6,10 @@ within one run: time on the wall says as much about what else the machine does, 
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -94,23 +93,31 @@ def _rounds(bridge: Bridge, folder: Path, zipapp: Path | None) -> None:
             cost.cpu.append(cpu)
             cost.memory.append(memory)
     _print(contestants, costs)
+    _print_jq(contestants, costs, bridge.variables())
     if zipapp is not None:
         print(f"  the zipapp has {zipapp.stat().st_size / 1024:.0f} KiB")
 
 
 def _once(contestant: Contestant, variables: Mapping[str, str], folder: Path) -> tuple[float, float, float]:
     """Enroll one device in a new folder and return milliseconds, CPU milliseconds and MiB."""
-    stopwatch = [sys.executable, "-I", "-S", str(HERE / "stopwatch.py"), os.devnull, contestant.flag]
+    environment = {**variables, "DEVICE_ID": folder.name, "CERTS_DIR": str(folder)}
+    cost = _stopwatch(contestant.command, contestant.flag, environment)
+    if not (folder / "enrolled").exists():
+        raise SystemExit(f"{contestant.name} ended well and did not enroll")
+    return cost
+
+
+def _stopwatch(command: Sequence[str], flag: str, environment: Mapping[str, str]) -> tuple[float, float, float]:
     told = subprocess.run(
-        [*stopwatch, *contestant.command],
-        env={**variables, "DEVICE_ID": folder.name, "CERTS_DIR": str(folder)},
+        [sys.executable, "-I", "-S", str(HERE / "stopwatch.py"), flag, *command],
+        env=environment,
         capture_output=True,
         text=True,
         check=True,
     )
     failed, wall, cpu, memory = told.stdout.split()
-    if failed != "0" or not (folder / "enrolled").exists():
-        raise SystemExit(f"{contestant.name} did not enroll:\n{told.stderr}")
+    if failed != "0":
+        raise SystemExit(f"{' '.join(command)} failed:\n{told.stderr}")
     return float(wall) * 1000, float(cpu) * 1000, float(memory) / 1024
 
 
@@ -129,6 +136,21 @@ def _print(contestants: list[Contestant], costs: list[Cost]) -> None:
         if cost is not pipeline:
             line += f"   {_ratio(cost.cpu, pipeline.cpu):.2f}  {_ratio(cost.wall, pipeline.wall):.2f}"
         print(line)
+
+
+def _print_jq(contestants: list[Contestant], costs: list[Cost], variables: Mapping[str, str]) -> None:
+    """Print what the pipeline pays for jq alone: 1.6 compiles its library at each start, later ones hardly do."""
+    jq = shutil.which("jq") or "jq"
+    version = subprocess.run([jq, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    starts = [_stopwatch((jq, "-n", "1"), "", variables)[1] for _ in range(ROUNDS)]
+    calls = (HERE / "pipeline.sh").read_text().count("jq -")
+    share = calls * median(starts)
+    without = [[cpu / (theirs - share) for cpu, theirs in zip(c.cpu, costs[0].cpu, strict=True)] for c in costs]
+    print(
+        f"  of the pipeline's CPU {share:.0f} ms are {calls} starts of {version}; with a jq that cost nothing the ratio"
+        " of CPU would be "
+        + ", ".join(f"{median(ratios):.2f} ({c.name})" for c, ratios in zip(contestants[1:], without[1:], strict=True))
+    )
 
 
 def _ratio(ours: list[float], theirs: list[float]) -> float:

@@ -3,7 +3,7 @@
 A child's peak of memory begins at what its parent held when it was forked, so the large process that compares must
 not be the parent. Loads next to nothing for the same reason.
 
-    python -I -S stopwatch.py LOG FLAG COMMAND…     # prints: status, seconds, CPU seconds, peak memory in KiB
+    python -I -S stopwatch.py FLAG COMMAND…     # prints: status, seconds, CPU seconds, peak memory in KiB
 
 With a FLAG, the clock stops when the command prints a line that contains it, and the command is killed there: what
 it does after that is not part of the comparison. With an empty one the clock stops when the command ends.
@@ -15,7 +15,7 @@ import sys
 import time
 
 
-def main(log: str, flag: bytes, command: list[str]) -> None:
+def main(flag: bytes, command: list[str]) -> None:
     """Run it once."""
     reading, writing = os.pipe()
     begun = time.perf_counter()
@@ -23,10 +23,7 @@ def main(log: str, flag: bytes, command: list[str]) -> None:
         command[0],
         command,
         os.environ,
-        file_actions=[
-            (os.POSIX_SPAWN_DUP2, writing, 1),
-            (os.POSIX_SPAWN_OPEN, 2, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
-        ],
+        file_actions=[(os.POSIX_SPAWN_DUP2, writing, 1)],
     )
     os.close(writing)
     with os.fdopen(reading, "rb", buffering=0) as told:
@@ -47,4 +44,4 @@ def main(log: str, flag: bytes, command: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2].encode(), sys.argv[3:])
+    main(sys.argv[1].encode(), sys.argv[2:])
