@@ -158,6 +158,14 @@ class Bridge:
             process.wait(STOP_SECONDS)
             raise
 
+    def kill(self) -> None:
+        """End it with SIGKILL: what it announced stays behind, as on a loss of power, and is taken away."""
+        process, self._process = self._process, None
+        assert process is not None
+        process.kill()
+        process.wait(STOP_SECONDS)
+        (self.folder / "ready.json").unlink()
+
     def __enter__(self) -> Self:
         return self.start()
 
