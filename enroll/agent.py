@@ -39,6 +39,15 @@ _OPTIONAL: Final = frozenset(
 """What a device with an identity can do without for now: a full disk must not keep it from its broker."""
 
 
+_ELSEWHERE: Final = frozenset(
+    {Action.WAIT, Action.FETCH_ROOT, Action.CONNECT, Action.RAISE_TUNNEL, Action.WRITE_UPDATERS}
+)
+"""What leaves the folder as it is: nothing new is to be seen there."""
+
+_LOOKING: Final = frozenset({Action.MAKE_KEYS, Action.ENROLL, Action.PROMOTE})
+"""What ends with a look of its own, because it is not done before the folder gives back what was written."""
+
+
 class Agent:
     """One run in one folder."""
 
@@ -117,7 +126,8 @@ class Agent:
                 raise
             refused = isinstance(e, BrokerError) and e.refused
             last = self._failed(action, e)
-        self._deeds.look()
+        if action not in _ELSEWHERE and not (action in _LOOKING and last is Last.WELL):
+            self._deeds.look()
         self._progress = self._progress.after(action, last, refused=refused)
 
     def _stopped(self, action: Action, error: StoppedError) -> Last:
