@@ -21,7 +21,7 @@ from cryptography import x509
 from enroll.agent import Agent, Runtime
 from enroll.clock import SystemClock
 from enroll.config import Settings, TunnelMode
-from enroll.errors import EnrollError
+from enroll.errors import EnrollError, TryAgainError
 from enroll.files import PosixDisk
 from enroll.inventory import Inventory
 from enroll.keys.file import FileKeys
@@ -106,12 +106,25 @@ def boot(order: Mapping[str, Any], name: str) -> dict[str, Any]:
         addresses=lambda _host: (),
         inventory=lambda: Inventory({"cpu_cores": 1}, {"hostname": name}),
     )
-    begun, end = time.monotonic(), "enrolled"
-    try:
-        Agent(settings, runtime).run()
-    except EnrollError as e:
-        end = f"{e.code}: {e}"
-    told = {"id": name, "end": end, "seconds": round(time.monotonic() - begun, 2), "asked": dict(network.asked)}
+    begun, runs, end = time.monotonic(), 0, ""
+    while end != "enrolled":
+        runs += 1
+        try:
+            Agent(settings, runtime).run()
+            end = "enrolled"
+        except TryAgainError as e:  # exit 75: a service manager starts it again
+            end = e.code
+            time.sleep(random.SystemRandom().uniform(0, order["restart_seconds"]))
+        except EnrollError as e:
+            end = f"{e.code}: {e}"
+            break
+    told = {
+        "id": name,
+        "end": end,
+        "runs": runs,
+        "seconds": round(time.monotonic() - begun, 2),
+        "asked": dict(network.asked),
+    }
     told["waits"] = dict(waits)
     if end == "enrolled":
         told["serial"] = str(x509.load_pem_x509_certificate((folder / "device.crt").read_bytes()).serial_number)

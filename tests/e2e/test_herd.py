@@ -28,6 +28,8 @@ from tests.e2e.tenants import signed_by_embedded_ca, write_server_certificate
 DEVICES = 500
 PROCESSES = 4
 SECONDS = 240.0
+BUDGET = 20.0
+"""Seconds of one run; without a herd to wait for it is 90, and a service manager waits minutes between runs."""
 
 
 class Herd:
@@ -45,7 +47,8 @@ class Herd:
                 "folder": str(folder),
                 "names": self.names[number::PROCESSES],
                 "start_spread": 5.0,
-                "budget": 1e9,
+                "budget": BUDGET,
+                "restart_seconds": 4.0,
             }
             self._running.append(self._start(number, order))
 
@@ -163,12 +166,16 @@ def summary(
     herd: Herd, told: list[dict[str, Any]], door: Overload, lasted: float, restarts: tuple[int, int], signed: int
 ) -> None:
     asked = sorted(sum(one["asked"].values()) for one in told)
+    runs = sorted(one["runs"] for one in told)
     seconds = sorted(one["seconds"] for one in told)
     waits = sum((Counter(one["waits"]) for one in told), Counter())
+    spread = ", ".join(
+        f"{what} {low:g}/{statistics.median(found):g}/{high:g}"
+        for what, found in (("requests", asked), ("runs", runs), ("seconds", seconds))
+        for low, high in [(found[0], found[-1])]
+    )
     print(  # noqa: T201 - a measurement to read
-        f"\nherd: {DEVICES} devices in {PROCESSES} processes, {lasted:.1f} s; SIGTERM at {restarts[0]} enrolled, "
-        f"SIGKILL at {restarts[1]}; requests per device {asked[0]}/{statistics.median(asked):g}/{asked[-1]}, "
-        f"seconds per device {seconds[0]:g}/{statistics.median(seconds):g}/{seconds[-1]:g} (min/median/max); "
-        f"signed {signed}; {herd.cpu:.0f} s of CPU in the herd; refused at the door {dict(door.answered)}; "
-        f"waits {dict(waits)}"
+        f"\nherd: {DEVICES} devices in {PROCESSES} processes, {lasted:.1f} s, {herd.cpu:.0f} s of CPU in them; SIGTERM "
+        f"at {restarts[0]} enrolled, SIGKILL at {restarts[1]}; per device, min/median/max: {spread}; certificates "
+        f"signed: {signed}; refused at the door: {dict(door.answered)}; waits: {dict(waits)}"
     )
