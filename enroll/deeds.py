@@ -253,6 +253,7 @@ class Deeds:
             raise StorageError("the next pair is gone; check the medium")
         if pair.csr is None:
             self._make_next_key()  # of the key that is there, only the request is made anew
+        confirmed = succession.prepare(self.folder, pair.record)
         try:
             identity = self._dialogue.activate(
                 pair.key, pair.record.leaf_sha256, wireguard.public if wireguard else None
@@ -260,7 +261,8 @@ class Deeds:
         except RefusedError as e:
             self._drop_if_useless(e)
             raise
-        self._store_next(identity)
+        succession.confirm(self.folder)
+        self._store_next(replace(identity, record=_refreshed(confirmed, identity)))
 
     def _store_next(self, identity: Identity) -> None:
         if self.seen.enrollment is not None:

@@ -13,7 +13,7 @@ from enroll import files, takeover
 from enroll.errors import StorageError
 from enroll.files import Disk
 
-_NEXT = ("enrolled", "device.key", "device.crt", "ca-chain.crt", "root.crt", "wg0.conf", "device.csr")
+_NEXT = ("enrolled", "confirmed", "device.key", "device.crt", "ca-chain.crt", "root.crt", "wg0.conf", "device.csr")
 _NAMES = ("enrolled", "device.key", "device.crt", "device.csr", "ca-chain.crt", "root.crt", "wg.key")
 
 

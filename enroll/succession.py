@@ -2,7 +2,9 @@
 
 Responsible for ``next/`` and for its promotion by recorded steps: ``next/enrolled`` says how far the pair is
 (``pending``, then ``current`` once the bridge has confirmed it), and from ``current`` on every start goes
-forward only: whatever was promoted already is recognised by the leaf's digest and the key's public half.
+forward only: whatever was promoted already is recognised by the leaf's digest and the key's public half. The word
+``current`` is written before the bridge is asked, as ``next/confirmed``: a disk that is full or read-only is found
+out while the old pair still opens every door, and what is left to do after the bridge's yes are renames.
 
 Not responsible for asking the bridge.
 """
@@ -10,7 +12,7 @@ Not responsible for asking the bridge.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -27,6 +29,9 @@ from enroll.keys import DeviceKey, KeyFormatError, WireGuardKey
 from enroll.plan import Next
 from enroll.record import Record, RecordError
 from enroll.wire import CertificateState
+
+CONFIRMED: Final = "confirmed"
+"""What the flag of the pair will be once the bridge has confirmed it; of no meaning under this name."""
 
 _PAIR: Final = (DEVICE_KEY, DEVICE_CSR, DEVICE_CRT, CA_CHAIN)
 
@@ -128,7 +133,7 @@ def _chain(path: Path, unfit: list[Unfit]) -> list[x509.Certificate]:
 def _orphans(folder: Folder, unfit: list[Unfit]) -> None:
     """Name what lies there without a key: it can never be of use."""
     named = {entry.path for entry in unfit}
-    for name in (DEVICE_CSR, DEVICE_CRT, CA_CHAIN, ROOT_CRT, FLAG, folder.wireguard_conf.name):
+    for name in (DEVICE_CSR, DEVICE_CRT, CA_CHAIN, ROOT_CRT, FLAG, CONFIRMED, folder.wireguard_conf.name):
         path = folder.next / name
         if path not in named and files.read(path) is not None:
             unfit.append(Unfit(path, "is of a key that is not here"))
@@ -223,6 +228,28 @@ def store(folder: Folder, identity: Identity, wireguard: WireGuardKey | None) ->
     put(FLAG, identity.record.to_json(), PUBLIC)
 
 
+def prepare(folder: Folder, record: Record) -> Record:
+    """Have what a confirmation needs on the medium, and return the record that it will make the flag.
+
+    :raises StorageError: the folder cannot be written: then the bridge must not be asked.
+    """
+    confirmed = replace(record, state=CertificateState.CURRENT)
+    files.write(folder.disk, folder.next / CONFIRMED, confirmed.to_json(), PUBLIC)
+    return confirmed
+
+
+def confirm(folder: Folder) -> None:
+    """Make the prepared record the flag; it takes no space.
+
+    :raises StorageError: the folder cannot be written; activating again is harmless.
+    """
+    try:
+        folder.disk.rename(folder.next / CONFIRMED, folder.next / FLAG)
+        folder.disk.sync_folder(folder.next)
+    except OSError as e:
+        raise StorageError(f"cannot confirm {folder.next}: {e.strerror or e}; check space and permissions") from e
+
+
 def promote(folder: Folder) -> None:
     """Move a confirmed pair to its place; each step is one rename, and repeating all of them is harmless.
 
@@ -253,7 +280,7 @@ def drop(folder: Folder) -> None:
 
     :raises StorageError: the folder cannot be written.
     """
-    others = (folder.wireguard_conf.name, ROOT_CRT, CA_CHAIN, DEVICE_CRT, DEVICE_CSR)
+    others = (CONFIRMED, folder.wireguard_conf.name, ROOT_CRT, CA_CHAIN, DEVICE_CRT, DEVICE_CSR)
     try:
         for names in ((FLAG,), others, (DEVICE_KEY,)):
             for name in names:
