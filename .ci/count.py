@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-SUITES = ("architecture", "contract", "crash", "e2e", "property", "races", "unit")
+SUITES = ("architecture", "contract", "crash", "devicecrash", "e2e", "property", "races", "unit")
 """Folders below tests/ that must have run at least one test of `make test`."""
 SERVERS = ("ca", "hawkbit", "keys", "mosquitto", "postgresql", "wireguard")
 """Folders below tests/contract/ that must have run at least one test against the real server or system."""

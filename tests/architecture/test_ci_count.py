@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-SUITES = ("architecture", "contract.ca", "crash", "e2e", "property", "races", "unit.ca")
+SUITES = ("architecture", "contract.ca", "crash", "devicecrash", "e2e", "property", "races", "unit.ca")
 REAL = (
     "contract.ca",
     "contract.debian",

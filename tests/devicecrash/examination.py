@@ -122,7 +122,7 @@ def the_registry_agrees(device: Device, scenario: Scenario, leaf: str) -> None:
     rows = registry.issuances(device.id)
     live = [one for one in rows if one["state"] not in GIVEN_UP]
     assert [(one["state"], one["leaf_sha256"]) for one in live] == [("current", leaf)], [r["state"] for r in rows]
-    assert sum(one["taken"] for one in rows) == scenario.certificates == len(rows)
+    assert scenario.certificates is None or sum(one["taken"] for one in rows) == scenario.certificates == len(rows)
     public = WireGuardKey.from_text(device.path("wg.key").read_bytes()).public
     leases = registry.rows("SELECT public_key FROM lease WHERE device = ?", device.id)
     assert leases == [{"public_key": public}]

@@ -11,8 +11,12 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from tests.devicecrash.orders import Case, Order, Report
 from tests.e2e.processes import Bridge, clean_environment
@@ -138,11 +142,19 @@ class Field:
     def registry(self) -> Registry:
         return Registry(self.bridge.data / "registry.sqlite")
 
+    @cached_property
+    def issuer(self) -> str:
+        """SHA-256 of the tenant's issuing CA, which some devices pin too."""
+        with self.bridge.client(self.tenant.root_pem) as http:
+            first = http.get("/intermediates").raise_for_status().json()["crts"][0]
+        return x509.load_pem_x509_certificate(first.encode()).fingerprint(hashes.SHA256()).hex()
+
     def device(self, *, outfit: bool = False) -> Device:
         """A device that was never started; its id is used nowhere else."""
         identity = f"d-{secrets.token_hex(5)}"
         root = self.bridge.ready["root_sha256"]
-        order = Order(str(self.folder / identity), identity, self.bridge.url, root, outfit=outfit)
+        issuer = self.issuer if outfit else None
+        order = Order(str(self.folder / identity), identity, self.bridge.url, root, issuer=issuer, outfit=outfit)
         for folder in (order.case.networkd, order.case.updaters):
             folder.mkdir(parents=True)
         return Device(self, order)

@@ -167,6 +167,10 @@ class Flash:
         """Return the state in which a process that is killed leaves the disk: everything as it was seen."""
         return (since, "whole" if any(not node.safe for node in self.names.values()) else "", _identity(self.names))
 
+    def visible(self, since: object) -> Any:
+        """Return what the next process would see, if this one were killed now."""
+        return since, frozenset((path, node.number, node.mode) for path, node in self.names.items())
+
     def strike(self, loss: Loss) -> None:
         """Bring the real folder into the state after the loss."""
         left = self.after(loss)

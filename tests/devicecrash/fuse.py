@@ -66,7 +66,7 @@ OUTSIDE: Final = frozenset(
 )
 """Audit events that are effects (https://docs.python.org/3.11/library/audit_events.html); ``open`` if for writing."""
 _WRITES: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-_TAKES_SPACE: Final = frozenset({"create", "make_folder", "rename"})
+_TAKES_SPACE: Final = frozenset({"create", "make_folder"})
 
 
 class Fuse:
@@ -79,6 +79,7 @@ class Fuse:
         self._depth = 0
         self._reached = self._on_disk = self._elsewhere = 0
         self._seen: set[Any] = set()
+        self._visible: set[Any] = set()
         self.boundaries: list[Boundary] = []
         self.uncounted: list[str] = []
         if order.study:
@@ -108,13 +109,21 @@ class Fuse:
         return counted
 
     def reach(self, label: str) -> None:
-        """Count the begin of an effect; the process may end here."""
+        """Count the begin of an effect; the process may end here.
+
+        What is tried again is one effect, however often: that is a matter of moments.
+        """
+        if self.boundaries and label == self.boundaries[-1].label and not label.startswith("disk."):
+            return
         os.write(self._journal, f"{label}\n".encode())
-        losses = ()
+        new, losses = True, ()
         if self._order.study:
+            visible = self._flash.visible(self._elsewhere)
+            new = visible not in self._visible
+            self._visible.add(visible)
             self._seen.add(self._flash.seen(self._elsewhere))
             losses = tuple(self._flash.losses(self._seen, self._elsewhere))
-        self.boundaries.append(Boundary(label, losses))
+        self.boundaries.append(Boundary(label, new, losses))
         if not label.startswith("disk."):
             self._elsewhere += 1
         if self._reached == self._order.die_at:

@@ -39,9 +39,14 @@ class Order:
     bridge: str
     pin: str
     act: str = "run"
-    """``run``, ``renew`` or ``reset``."""
+    """``run``, ``renew`` or ``reset``; ``stray`` has an effect that goes around everything that is counted."""
+    issuer: str | None = None
+    """The second pin: the issuing CA's SHA-256."""
+    budget: float = 30.0
     outfit: bool = True
     """Whether it also has a tunnel to bring up and an update client to configure."""
+    preparing: bool = False
+    """What comes before the story: the broker is not asked, which takes time."""
     die_at: int | None = None
     loss: Loss | None = None
     during: float | None = None
@@ -123,6 +128,8 @@ class Boundary:
     """The begin of an effect, which is the end of the one before; the last one is the end of the run."""
 
     label: str
+    new: bool = True
+    """Whether a process that is killed here leaves something that none leaves which is killed earlier."""
     losses: tuple[Loss, ...] = ()
     """Each leaves something else behind, that no earlier boundary leaves behind too."""
 
@@ -145,7 +152,9 @@ class Report:
     def read(path: Path) -> Report:
         told = json.loads(path.read_text())
         boundaries = tuple(
-            Boundary(one["label"], tuple(Loss(tuple(loss["keep"]), loss["content"]) for loss in one["losses"]))
+            Boundary(
+                one["label"], one["new"], tuple(Loss(tuple(loss["keep"]), loss["content"]) for loss in one["losses"])
+            )
             for one in told.pop("boundaries")
         )
         return Report(boundaries=boundaries, uncounted=tuple(told.pop("uncounted")), **told)

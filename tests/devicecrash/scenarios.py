@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from tests.devicecrash.field import RUNS, Device, Field
-from tests.devicecrash.orders import Refusal, Report
+from tests.devicecrash.orders import Report
 from tests.e2e.tenants import embedded_root
 
 _OLDER: Final = {"device.key": "device-key.pem", "device.crt": "device.pem", "wg.key": "wg-private.key"}
@@ -27,13 +26,15 @@ class Scenario:
     again: Callable[[Device, str | None], Report] | None = None
     """How the device comes again; given what was its leaf before the act."""
     generation: int = 1
-    certificates: int = 1
-    """How many the bridge ever gave to the device."""
+    certificates: int | None = 1
+    """How many the bridge ever gave to the device; ``None`` where that is a matter of moments."""
     same_leaf: bool = False
     """The device keeps the certificate that it had."""
     holds: bool = False
     """The device has an identity before, and at each moment must hold one that opens the door."""
     sets_aside: bool = False
+    everywhere: bool = True
+    """Whether it is killed also where an earlier death leaves the same; else only where something is new."""
 
 
 def leaf_of(device: Device) -> str | None:
@@ -98,7 +99,7 @@ def in_service(field: Field) -> Device:
 def enrolled(field: Field, *, outfit: bool = False) -> Device:
     """A device that has an identity."""
     device = field.device(outfit=outfit)
-    report = device.live()
+    report = device.live(preparing=True)
     assert report.code == 0, report
     return device
 
@@ -169,7 +170,7 @@ def overtaken(field: Field) -> Device:
 def died_before_activation(device: Device) -> None:
     """Let it renew, and die when the new pair is stored, before the bridge is told."""
     labels = [one.label for one in device.field.study("renewal").boundaries]
-    order = replace(device.order, act="renew", die_at=labels.index("network.activate"))
+    order = replace(device.order, act="renew", preparing=True, die_at=labels.index("network.activate"))
     assert device.field.devices.run(order) == -signal.SIGKILL
 
 
@@ -177,13 +178,10 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "first enrollment": Scenario(nothing),
     "renewal": Scenario(in_service, "renew", renew_again, certificates=2, holds=True),
     "re-enrollment": Scenario(forgotten, generation=2, certificates=2),
-    "takeover": Scenario(older, same_leaf=True),
-    "reset": Scenario(enrolled, "reset", reset_again, generation=2, certificates=2, sets_aside=True),
-    "refresh": Scenario(without_tunnel_file, same_leaf=True, holds=True),
-    "damaged enrollment": Scenario(damaged, same_leaf=True, sets_aside=True),
-    "damaged key": Scenario(without_key, generation=2, certificates=2, sets_aside=True),
-    "overtaken renewal": Scenario(overtaken, "renew", renew_again, certificates=4, holds=True),
+    "takeover": Scenario(older, same_leaf=True, everywhere=False),
+    "reset": Scenario(enrolled, "reset", reset_again, generation=2, certificates=2, sets_aside=True, everywhere=False),
+    "refresh": Scenario(without_tunnel_file, same_leaf=True, holds=True, everywhere=False),
+    "damaged enrollment": Scenario(damaged, same_leaf=True, sets_aside=True, everywhere=False),
+    "damaged key": Scenario(without_key, generation=2, certificates=2, sets_aside=True, everywhere=False),
+    "overtaken renewal": Scenario(overtaken, "renew", renew_again, certificates=4, holds=True, everywhere=False),
 }
-
-FULL: Final = (Refusal(0, errno.ENOSPC, lasting=False), Refusal(0, errno.ENOSPC, lasting=True))
-READ_ONLY: Final = Refusal(0, errno.EROFS, lasting=True)

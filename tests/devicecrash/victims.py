@@ -125,7 +125,8 @@ def settings_of(order: Order) -> Settings:
         device_id=DeviceId(order.device),
         folder=case.certs,
         root_pins=(Fingerprint.parse(order.pin),),
-        budget=30.0,
+        issuer_pins=(Fingerprint.parse(order.issuer),) if order.issuer else (),
+        budget=order.budget,
         set_clock=True,
         telemetry=True,
         tunnel=TunnelMode.NETWORKD if order.outfit else TunnelMode.NONE,
@@ -160,10 +161,13 @@ def live(order: Order) -> Report:
     events: list[dict[str, Any]] = []
     settings = settings_of(order)
     runtime = fuse.guard(runtime_of(order, flash, events))
-    mqtt.connect_once = fuse.effect("mqtt.connect_once", mqtt.connect_once)
+    connect = fuse.effect("mqtt.connect_once", mqtt.connect_once)
+    mqtt.connect_once = (lambda *_: "not asked") if order.preparing else connect
     code, error = 0, ""
     try:
-        if order.act == "reset":
+        if order.act == "stray":
+            (case.flash / "stray").write_text("of nobody")
+        elif order.act == "reset":
             reset.forget(settings.folder, runtime.disk, settings.interface)
         else:
             Agent(settings, runtime, renew_now=order.act == "renew").run()
