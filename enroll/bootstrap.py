@@ -30,6 +30,7 @@ from enroll.events import Event
 from enroll.names import Fingerprint
 from enroll.transport import Network
 from enroll.trust import Anchor
+from enroll.wire import Code
 
 Patience: TypeAlias = Callable[[], float]
 """Asked before each request for its total time in seconds."""
@@ -126,13 +127,20 @@ def _roots(
                 sources.setdefault(root, "bridge")
                 known = list(sources)
         if failure is not None and not known:
-            raise failure
+            raise _told(failure, settings.root_pins) from failure
     for root, source in sources.items():
         dates = validity(root)
         keeper.raise_floor(dates.begin)
         keeper.root_ends(dates.end)
         report(events.root(str(sha256(root)), subject(root), source))
     return tuple(known)
+
+
+def _told(failure: TryAgainError, pins: Sequence[Fingerprint]) -> TryAgainError:
+    """Return the error with both values, if the bridge itself says that it has another root."""
+    if isinstance(failure, RefusedError) and failure.problem == Code.NOT_FOUND:
+        return RootMismatchError(wanted=" or ".join(map(str, pins)), served=None, said=str(failure))
+    return failure
 
 
 def _stored_roots(stored: Sequence[x509.Certificate], pins: Sequence[Fingerprint]) -> list[x509.Certificate]:

@@ -132,9 +132,15 @@ class RootMismatchError(TryAgainError):
 
     ends_run = True
 
-    def __init__(self, wanted: str, served: str) -> None:
+    def __init__(self, wanted: str, served: str | None, said: str | None = None) -> None:
+        """Take both values.
+
+        :param served: digest of what was served; ``None`` where the bridge serves no such root.
+        :param said: then, the bridge's own words, which name the root that it does serve.
+        """
+        seen = f"the root certificate served has SHA-256 {served}" if served else said
         super().__init__(
-            f"the root certificate served has SHA-256 {served}, pinned is {wanted}; nothing was stored. "
+            f"{seen}, pinned is {wanted}; nothing was stored. "
             "Check STEP_CA_FINGERPRINT and that no captive portal or proxy answers in the bridge's place."
         )
         self.wanted = wanted

@@ -39,7 +39,7 @@ class TrustDoor:
         visit_of(request).door = "root"
         digest = request.path_params["sha256"].replace("-", "").lower()
         if not _DIGEST.fullmatch(digest) or digest != self._digest:
-            raise NotFound("no root of this fingerprint is served here")
+            raise NotFound(f"no root of this fingerprint is served here; this tenant's root has SHA-256 {self._digest}")
         return Response(self._root, media_type=_JSON)
 
     async def roots_pem(self, request: Request) -> Response:

@@ -16,6 +16,7 @@ from enroll.errors import (
     ConfigurationError,
     ForeignAnswerError,
     RefusedError,
+    RootMismatchError,
     StoppedError,
     UnreachableError,
 )
@@ -258,10 +259,11 @@ def test_a_switched_off_tunnel_says_so(device: Any) -> None:
     assert "ENROLL_TUNNEL" in device.event("tunnel")["why"]
 
 
-def test_a_root_path_that_is_unknown_there_is_tried_again(device: Any, problem: Any) -> None:
-    device.bridge.root = lambda: problem(404, "not_found")
-    with pytest.raises(RefusedError):
+def test_a_root_that_is_unknown_there_is_told_with_both_values(device: Any, problem: Any, pki: Any) -> None:
+    device.bridge.root = lambda: problem(404, "not_found", "this tenant's root has SHA-256 abcd")
+    with pytest.raises(RootMismatchError, match=rf"SHA-256 abcd, pinned is {pki.sha256}"):
         device.run(budget=2.0)
+    assert device.clock.slept == []  # this run ends at once; the next one tries again
     device.bridge.root = lambda: problem(404, "no_such_code")
     with pytest.raises(ForeignAnswerError):
         device.run(budget=2.0)

@@ -176,10 +176,17 @@ def test_in_a_rotation_a_pin_that_the_bridge_does_not_know_is_passed_over(pki: A
     assert everything() == anchor(new, pki.root)
 
 
-@pytest.mark.parametrize("unknown", [ForeignAnswerError("404 page not found"), RefusedError(Code.NOT_FOUND, "no")])
-def test_without_any_root_the_first_reason_is_told(unknown: Exception) -> None:
+@pytest.mark.parametrize(
+    ("unknown", "told"),
+    [
+        (ForeignAnswerError("404 page not found"), ForeignAnswerError),
+        (RefusedError(Code.TOO_MANY, "not now"), RefusedError),
+        (RefusedError(Code.NOT_FOUND, "the root here is SHA-256 ef"), RootMismatchError),
+    ],
+)
+def test_without_any_root_the_first_reason_is_told(unknown: Exception, told: type[Exception]) -> None:
     pins = (Fingerprint("ab" * 32), Fingerprint("cd" * 32))
-    with pytest.raises(type(unknown)):
+    with pytest.raises(told, match=str(unknown)):
         Run(Bridge(dict.fromkeys(pins, unknown)), pins)()
 
 
