@@ -22,6 +22,7 @@ from bridge.app import tls, wiring
 from bridge.app.http_clients import connect
 from bridge.app.installation import installed
 from bridge.app.server import HttpServer, listen
+from bridge.app.signing import signer_of
 from bridge.config import Mode, Settings, mode_of
 from bridge.config.modes import systems_of
 from bridge.errors import Misconfigured
@@ -113,9 +114,10 @@ async def running(settings: Settings, serving: Serving) -> AsyncIterator[Running
         installation = await installed(
             registry, settings, mode, systems.authority, systems.tunnel_terms, clock, randomness
         )
+        signer = await signer_of(registry, settings, clock)
         off = frozenset(System) - systems_of(settings, mode)
         await registry.write(lambda tx: tx.forget_links(off))
-        outfit = wiring.Outfit(settings, registry, systems, installation, clock, randomness)
+        outfit = wiring.Outfit(settings, registry, systems, installation, signer, clock, randomness)
         background = await _start(stack, outfit, embedded, listener)
         started = Running(url, settings, systems, installation, embedded, background)
         _write_run_file(settings.data / "run.json", started.ready())

@@ -13,6 +13,7 @@ from bridge.adapters.connecting import Authority, Systems
 from bridge.adapters.platform import device_names
 from bridge.adapters.tunnels import TunnelTerms
 from bridge.admission import policy_named
+from bridge.audit.sequencer import Sequencer
 from bridge.config import Settings
 from bridge.enrollment.decision import Rules
 from bridge.enrollment.renewal import Renewal
@@ -22,6 +23,7 @@ from bridge.model.identity import NamingRule, WireGuardKey
 from bridge.model.records import Installation, System
 from bridge.ports.registry import Registry
 from bridge.ports.runtime import Clock, Randomness
+from bridge.ports.signing import Signer
 from bridge.reconcile.authority import AuthorityDoor
 from bridge.reconcile.door import Door
 from bridge.reconcile.platform import PlatformDoor
@@ -56,6 +58,7 @@ class Outfit:
     registry: Registry
     systems: Systems
     installation: Installation
+    signer: Signer
     clock: Clock
     randomness: Randomness
     meters: Meters = field(default_factory=Meters)
@@ -84,12 +87,14 @@ def build_enrollment(outfit: Outfit) -> Enrollment:
 
 
 def build_reconciler(outfit: Outfit, hints: Hints) -> Reconciler:
-    """Return the reconciler with a worker for every system that is switched on."""
+    """Return the reconciler with a worker for every system that is switched on, and the audit trail's sequencer."""
     workers = [
         Worker(system, door, outfit.registry, outfit.clock, outfit.randomness, _PACES.get(system, Pace()))
         for system, door in _doors(outfit).items()
     ]
-    return Reconciler(outfit.registry, workers, hints, outfit.clock, outfit.meters.unknown_devices)
+    sequencer = Sequencer(outfit.registry, outfit.signer, outfit.clock, outfit.randomness, outfit.installation.id)
+    unknown = outfit.meters.unknown_devices
+    return Reconciler(outfit.registry, workers, hints, outfit.clock, unknown, beside=[sequencer.run])
 
 
 def build_parts(outfit: Outfit, enrollment: Enrollment, hints: Hints) -> Parts:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from bridge.cli import authority, configuration, devices, orders, server, wireguard
+from bridge.cli import audit, authority, configuration, devices, orders, server, wireguard
 from bridge.cli.exits import exit_code
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ server.add_to(app)
 orders.add_to(app)
 app.add_typer(devices.app, name="device")
 app.add_typer(authority.app, name="ca")
+app.add_typer(audit.app, name="audit")
 app.add_typer(configuration.app, name="config")
 app.add_typer(wireguard.app, name="wireguard")
 

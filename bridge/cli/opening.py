@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from bridge.errors import Misconfigured
 from bridge.lifecycle.service import Lifecycle
 from bridge.model.identity import DeviceId, NamingRule
 from bridge.model.records import System
+from bridge.ports.registry import Registry
 from bridge.store.lock import FolderLock
 from bridge.store.open import open_registry
 
@@ -36,6 +38,9 @@ class Desk:
 
     lifecycle: Lifecycle
     settings: Settings
+    registry: Registry
+    actor: str
+    """Who gives it."""
     server_runs: bool
     """Whether a server works on this registry (known for SQLite; assumed for PostgreSQL)."""
 
@@ -78,7 +83,10 @@ async def open_desk(data: Path | None) -> AsyncIterator[Desk]:
             migrate=ours,
         )
         stack.push_async_callback(registry.close)
-        yield Desk(Lifecycle(registry, SystemClock(), f"operator:{_user()}"), settings, not ours)
+        actor = f"operator:{_user()}"
+        # One number for whatever this command does, as each request to the server has one.
+        lifecycle = Lifecycle(registry, SystemClock(), actor, request_id=f"cli-{secrets.token_hex(8)}")
+        yield Desk(lifecycle, settings, registry, actor, not ours)
 
 
 def _user() -> str:

@@ -57,7 +57,10 @@ class Settings(BaseSettings):
     bridge_renew_grace: Duration = Field(timedelta(days=30), description="How long an expired leaf may still renew.")
     bridge_sign_deadline: Duration = Field(timedelta(seconds=15), description="How long a signing attempt is open.")
     bridge_lease_quarantine: Duration = Field(timedelta(days=1), description="How long a released VPN address rests.")
-    bridge_signing_key_file: Path | None = Field(None, description="Ed25519 key of receipts and audit heads.")
+    bridge_signing_key_file: Path | None = Field(
+        None,
+        description="Ed25519 key of receipts and audit heads; the same on all replicas. Default: made in BRIDGE_DATA.",
+    )
     bridge_tls: Literal["on", "off"] = Field("on", description="`off`: plain HTTP, for a proxy in front.")
     bridge_tls_cert_file: Path | None = Field(None, description="The bridge's own server certificate (chain).")
     bridge_tls_key_file: Path | None = Field(None, description="Its key.")
@@ -108,6 +111,11 @@ class Settings(BaseSettings):
     def data(self) -> Path:
         """The data folder, absolute."""
         return self.bridge_data.expanduser().absolute()
+
+    @property
+    def signing_key_file(self) -> Path:
+        """The file of the installation's signing key."""
+        return self.bridge_signing_key_file or self.data / "signing.key"
 
     @property
     def tunnel_folder(self) -> Path:

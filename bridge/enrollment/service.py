@@ -191,4 +191,7 @@ class Enrollment:
             "proven": attempt.proven,
         }
         tx.audit(Entry(now, "device", action, attempt.request.device, detail, request_id))
+        if isinstance(stored, Stored) and stored.window_used:
+            used = {"serial": str(signed.serial), "generation": attempt.generation}
+            tx.audit(Entry(now, "device", "window.used", attempt.request.device, used, request_id))
         return stored

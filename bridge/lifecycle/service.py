@@ -38,10 +38,12 @@ class WindowTerms:
 class Lifecycle:
     """Orders over the registry, on behalf of one named actor."""
 
-    def __init__(self, registry: Registry, clock: Clock, actor: str) -> None:
+    def __init__(self, registry: Registry, clock: Clock, actor: str, request_id: str | None = None) -> None:
+        """Take what it works with; ``request_id`` stands in the entries of everything that is ordered here."""
         self._registry = registry
         self._clock = clock
         self._actor = actor
+        self._request_id = request_id
 
     async def register(
         self,
@@ -166,7 +168,7 @@ class Lifecycle:
         def unit(tx: Transaction) -> bool:
             trusted = tx.trust_issuer(issuing, now)
             if trusted:
-                tx.audit(Entry(now, self._actor, "ca.trusted", None, {"sha256": issuing.hex}))
+                self._note(tx, now, "ca.trusted", None, {"sha256": issuing.hex})
             return trusted
 
         if not await self._registry.write(unit):
@@ -186,8 +188,10 @@ class Lifecycle:
         """Return part of the list of devices."""
         return await self._registry.read(lambda tx: tx.devices(after, limit, state))
 
-    def _note(self, tx: Transaction, now: datetime, action: str, device: DeviceId, detail: Mapping[str, Any]) -> bool:
-        tx.audit(Entry(now, self._actor, action, device, detail))
+    def _note(
+        self, tx: Transaction, now: datetime, action: str, device: DeviceId | None, detail: Mapping[str, Any]
+    ) -> bool:
+        tx.audit(Entry(now, self._actor, action, device, detail, self._request_id))
         return True
 
 

@@ -147,6 +147,8 @@ class Stored:
 
     issuance: Issuance
     lease: Lease | None
+    window_used: bool = False
+    """It used up an operator's window."""
 
 
 @dataclass(frozen=True, slots=True)

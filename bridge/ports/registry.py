@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 from bridge.model.facts import Activate, EnrollmentRequest, Facts, LeafFacts, Lost, NewAttempt, SignedLeaf, Stored
 from bridge.model.identity import DeviceId, Fingerprint, Pem, Serial
 from bridge.model.records import Device, DeviceState, Installation, Issuance, Lease, Link, System, Window
+from bridge.ports.trail import Trail
 from bridge.ports.tunnels import Peer
 
 T = TypeVar("T")
@@ -98,7 +99,7 @@ class Page:
     """Folded id to go on after; ``None`` at the end."""
 
 
-class Transaction(Protocol):
+class Transaction(Trail, Protocol):
     """Operations inside one transaction. Each states what it guarantees; constraints hold it, not care."""
 
     # -- enrollment (hot) --------------------------------------------------------------------------------

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -58,7 +58,10 @@ class Reconciler:
         hints: Hints,
         clock: Clock,
         count_unknown: Callable[[int], None] = lambda _: None,
+        beside: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
     ) -> None:
+        """Take the parts; ``beside`` are other endless works of the server that live and end with it."""
+        self._beside = tuple(beside)
         self._count_unknown = count_unknown
         self._registry = registry
         self._workers = tuple(workers)
@@ -73,6 +76,8 @@ class Reconciler:
             group.create_task(self._listen())
             group.create_task(self._sweep())
             group.create_task(self._take_hints())
+            for work in self._beside:
+                group.create_task(work())
 
     async def _listen(self) -> None:
         while True:

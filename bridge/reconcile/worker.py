@@ -15,8 +15,8 @@ from typing import Final
 import structlog
 
 from bridge.errors import BridgeError
-from bridge.model.records import System
-from bridge.ports.registry import Claim, Registry, Settlement
+from bridge.model.records import System, Wanted
+from bridge.ports.registry import Claim, Entry, Registry, Settlement, Transaction
 from bridge.ports.runtime import Clock, Randomness
 from bridge.reconcile.backoff import delay
 from bridge.reconcile.door import ClaimLostError, Door
@@ -137,10 +137,18 @@ class Worker:
             _log.exception("reconcile.bug", system=self.system, device=str(claim.link.device))
             settlement = self._failed(claim, "internal error; see the bridge's log")
         try:
-            await self._registry.write(lambda tx: tx.settle(claim, settlement, self._clock.now()))
+            await self._registry.write(lambda tx: self._settle(tx, claim, settlement))
         except BridgeError as e:
             # The claim runs out by itself and the link is due again.
             _log.warning("reconcile.settle", system=self.system, device=str(claim.link.device), error=str(e))
+
+    def _settle(self, tx: Transaction, claim: Claim, settlement: Settlement) -> None:
+        """Give the claim back. A door that was seen shut is an act; what of the CA is, its own door writes down."""
+        now = self._clock.now()
+        settled = tx.settle(claim, settlement, now) and settlement.settled_at is not None
+        if settled and claim.link.wanted is Wanted.ABSENT and self.system is not System.CA:
+            detail = {"system": self.system.value, "epoch": claim.epoch}
+            tx.audit(Entry(now, "reconciler", "link.cut", claim.link.device, detail))
 
     def _failed(self, claim: Claim, text: str) -> Settlement:
         wait = delay(claim.link.attempts, claim.link.wanted, self._randomness.fraction())

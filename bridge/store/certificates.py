@@ -75,16 +75,17 @@ class Certificates(Session):
         replaced = found.device_generation > 0 and self._hot.run(sql.REPLACE_CURRENT, values) > 0
         self._hot.run(sql.ACTIVATE_DEVICE, values)
         self._write_leaf(found, signed, IssuanceState.CURRENT, taken=True)
+        window_used = False
         if issuance.kind is Kind.REENROLL:
             used = {"device": device, "now": moment, "serial": str(signed.serial)}
-            self._hot.run(sql.USE_WINDOW, used)
+            window_used = self._hot.run(sql.USE_WINDOW, used) > 0
         if found.device_generation > 0:
             # What the earlier identity's tunnel had rests like an address that was given back.
             self._hot.run(sql.RETIRE_WIREGUARD_KEYS, values | {"free_at": moment + self._quarantine})
         lease = self._lease_for(issuance, earlier=found.device_generation > 0)
         revoking = replaced or (issuance.epoch > 1 and self._hot.row(sql.ANY_REVOKING, {"device": device}) is not None)
         self._call(device, "active", self._orders(lease, moment, connected=found.connected, revoking=revoking))
-        return Stored(_with_leaf(issuance, signed, IssuanceState.CURRENT), lease)
+        return Stored(_with_leaf(issuance, signed, IssuanceState.CURRENT), lease, window_used)
 
     def _lease_for(self, issuance: Issuance, *, earlier: bool) -> Lease | None:
         """Give the device's lease the attempt's key; an earlier identity's key goes, whether or not a new one came."""

@@ -334,6 +334,39 @@ class AuditRow(Row, table=True):
     hash: str | None = Field(default=None, sa_type=STRING)
 
 
+class AuditSequencerRow(Row, table=True):
+    """Who may seal entries, and where the sealed trail ends."""
+
+    __tablename__ = "audit_sequencer"
+    __table_args__ = (CheckConstraint("id = 1", name="single"),)
+
+    id: int = Field(primary_key=True, sa_type=Integer, sa_column_kwargs={"autoincrement": False})
+    holder: str | None = Field(default=None, sa_type=STRING)
+    until: int = Field(sa_type=BigInteger)
+    sequence: int = Field(sa_type=BigInteger)
+    hash: str = Field(sa_type=STRING)
+
+
+class AuditHeadRow(Row, table=True):
+    """A signed head: everything up to the entry with this number."""
+
+    __tablename__ = "audit_head"
+
+    sequence: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
+    jws: str = Field(sa_type=STRING)
+
+
+class SigningKeyRow(Row, table=True):
+    """A public key of the installation's; heads and receipts are signed with the one of the highest position."""
+
+    __tablename__ = "signing_key"
+
+    position: int = Field(primary_key=True, sa_type=Integer, sa_column_kwargs={"autoincrement": False})
+    public_key: str = Field(sa_type=STRING)
+    """PEM."""
+    added_at: int = Field(sa_type=BigInteger)
+
+
 METADATA: Final = Row.metadata
 
 
@@ -353,3 +386,6 @@ INSTALLATION: Final = _table("installation")
 ISSUER: Final = _table("issuer")
 PEER_REVISION: Final = _table("peer_revision")
 AUDIT: Final = _table("audit")
+AUDIT_SEQUENCER: Final = _table("audit_sequencer")
+AUDIT_HEAD: Final = _table("audit_head")
+SIGNING_KEY: Final = _table("signing_key")

@@ -292,6 +292,20 @@ INSERT_AUDIT: Final = Statement.of("""
     INSERT INTO audit (at, actor, action, device, detail, request_id)
     VALUES (:at, :actor, :action, :device, :detail, :request_id)
     """)
+TAKE_TURN: Final = Statement.of("""
+    INSERT INTO audit_sequencer (id, holder, until, sequence, hash) VALUES (1, :holder, :until, 0, :genesis)
+    ON CONFLICT (id) DO UPDATE SET holder = excluded.holder, until = excluded.until
+    WHERE audit_sequencer.holder IS NULL OR audit_sequencer.holder = excluded.holder OR audit_sequencer.until <= :now
+    RETURNING sequence, hash
+    """)
+GIVE_TURN_BACK: Final = Statement.of("""
+    UPDATE audit_sequencer SET holder = NULL WHERE id = 1 AND holder = :holder
+    """)
+MOVE_END: Final = Statement.of("""
+    UPDATE audit_sequencer SET sequence = :end, hash = :end_hash
+    WHERE id = 1 AND holder = :holder AND until > :now AND sequence = :sequence AND hash = :hash
+    """)
+"""Locks the one row, so that seals follow each other, and lets only the one through that saw the trail's end."""
 
 # -- single rows, written once or counted up ---------------------------------------------------------------------
 PEERS: Final = Statement.of("""

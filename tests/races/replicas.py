@@ -19,6 +19,7 @@ import httpx
 import psycopg
 
 from bridge.adapters.runtime import SystemClock
+from bridge.adapters.signing import FileSigner
 from bridge.app.http_clients import connect
 from bridge.lifecycle.service import Lifecycle
 from bridge.model.identity import DeviceId
@@ -246,7 +247,9 @@ async def two_bridges(folder: Path, ca: IssuingCa, database: str) -> AsyncIterat
             "WG_SERVER_ENDPOINT": "vpn.example.com:51820",
             "WG_SERVER_PUBLIC_KEY": str(key.public_key),
             "WG_DATA_DIR": str(tunnels),
+            "BRIDGE_SIGNING_KEY_FILE": str(folder / "signing.key"),
         }
+        FileSigner.make(folder / "signing.key")
         replicas = (Replica(folder / "one", environment), Replica(folder / "two", environment))
         for replica in replicas:
             stack.push_async_callback(replica.stop)

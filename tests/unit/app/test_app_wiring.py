@@ -64,7 +64,7 @@ def test_vpn_that_cannot_be_is_told_by_its_variables(change: dict[str, str]) -> 
 def test_attempt_outlives_the_time_that_the_ca_is_given(deadline: str, fine: bool) -> None:
     systems: Any = SimpleNamespace(tunnels=None, authority=SimpleNamespace(port=None))
     anything: Any = None
-    outfit = Outfit(load({"BRIDGE_SIGN_DEADLINE": deadline}), anything, systems, anything, anything, anything)
+    outfit = Outfit(load({"BRIDGE_SIGN_DEADLINE": deadline}), anything, systems, anything, anything, anything, anything)
     if fine:
         build_enrollment(outfit)
         return
