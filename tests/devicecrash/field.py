@@ -108,6 +108,12 @@ class Registry:
         found = [one["leaf_sha256"] for one in self.issuances(device) if one["state"] == "current"]
         return found[0] if found else None
 
+    def let_claims_expire(self, device: str) -> None:
+        """Let the time pass (15 s and 60 s) for which nobody else takes up what a bridge that was killed had begun."""
+        with closing(sqlite3.connect(self.path, timeout=10)) as connection, connection:
+            connection.execute("UPDATE issuance SET deadline = 0 WHERE device = ? AND state = 'intent'", (device,))
+            connection.execute("UPDATE link SET claimed_until = 0 WHERE device = ? AND claimed_by <> ''", (device,))
+
     def open_window(self, device: str) -> None:
         """An operator lets the id come with a new key: the row that `iot-bridge re-enroll` writes, written here."""
         (found,) = self.rows("SELECT generation FROM device WHERE id = ?", device)
