@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -67,9 +66,9 @@ def renew_while_the_bridge_dies(device: Device, moment: str, delay: float) -> No
     )
     renewal.start()
     wait_for(lambda: moment in device.case.journal.read_text())
-    time.sleep(delay)
-    assert device.field.bridge.pid is not None
-    os.kill(device.field.bridge.pid, signal.SIGKILL)
+    death = threading.Timer(delay, os.kill, [device.field.bridge.pid, signal.SIGKILL])
+    death.start()
+    death.join()
     renewal.join()
 
 

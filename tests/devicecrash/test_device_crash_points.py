@@ -24,7 +24,14 @@ from tests.devicecrash.orders import Boundary, Loss
 from tests.devicecrash.scenarios import SCENARIOS, come_again
 from tests.devicecrash.victims import runtime_of
 
-SHARDS = {"first enrollment": 3, "renewal": 6, "re-enrollment": 3, "takeover": 2, "damaged key": 2}
+SHARDS = {
+    "first enrollment": 3,
+    "renewal": 6,
+    "re-enrollment": 3,
+    "takeover": 2,
+    "damaged key": 2,
+    "overtaken renewal": 2,
+}
 WITHIN = (0.003, 0.02, 0.08)
 """Seconds after the begin of a request: it has been sent, or not, and the bridge is at work on it, or has done it."""
 AT_WORK = {"network.enroll", "network.activate"}

@@ -20,15 +20,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
-from enroll import mqtt, reset, updaters
+from enroll import mqtt, updaters
 from enroll.agent import Agent, Runtime
 from enroll.config import Settings, TunnelMode
+from enroll.disk import reset
+from enroll.disk.files import PosixDisk
 from enroll.errors import EnrollError, exit_code
-from enroll.files import PosixDisk
 from enroll.keys.file import FileKeys
 from enroll.names import BridgeUrl, DeviceId, Fingerprint
+from enroll.network.transport import Heard, HttpsNetwork
 from enroll.running import addresses
-from enroll.transport import Heard, HttpsNetwork
 from enroll.tunnel import Completed
 from tests.devicecrash.flash import Flash, FlashDisk
 from tests.devicecrash.fuse import Fuse
