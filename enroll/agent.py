@@ -13,10 +13,11 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from enroll import events, files
+from enroll import events
 from enroll.backoff import Backoff, Budget
 from enroll.config import Settings
 from enroll.deeds import Deeds, Runtime
+from enroll.disk import files
 from enroll.errors import BrokerError, EnrollError, RefusedError, StoppedError, TryAgainError
 from enroll.plan import Action, Due, Last, Next, Progress, Wanted, next_action
 from enroll.schedule import due

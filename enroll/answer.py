@@ -4,7 +4,7 @@ Responsible for putting together every check that stands between an answer and t
 chain to the anchor, typed tunnel and server fields. What comes out can be stored; nothing of an answer
 that fails one check is.
 
-Not responsible for the single rules (``enroll.leaf``, ``enroll.trust``, ``enroll.wgconf``) or for storing.
+Not responsible for the single rules (``enroll.trust.leaf``, ``enroll.trust.paths``, ``enroll.wgconf``) or for storing.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from urllib.parse import urlsplit
 
 from cryptography import x509
 
-from enroll import certificates, trust
-from enroll import leaf as own_leaf
-from enroll.clock import UNDATED, Belief, Timekeeper
 from enroll.errors import AnswerRejectedError
 from enroll.names import BridgeUrl, DeviceId, HostPort, IpAddress, Network
+from enroll.network.transport import Heard
 from enroll.printable import printable
 from enroll.record import Record
-from enroll.transport import Heard
-from enroll.trust import Anchor
+from enroll.trust import certificates, paths
+from enroll.trust import leaf as own_leaf
+from enroll.trust.clock import UNDATED, Belief, Timekeeper
+from enroll.trust.paths import Anchor
 from enroll.wgconf import TunnelConfig
 from enroll.wire import CertificateState, EnrollAnswer, HawkbitAnswer, MqttAnswer, WireError
 
@@ -81,10 +81,10 @@ def verify(heard: Heard, expected: Expected, keeper: Timekeeper) -> Identity:
     if not 1 <= answer.generation <= _MAX_GENERATION:
         raise AnswerRejectedError("field 'generation' is no generation")
     certificate, chain = _certificates(answer, expected)
-    trust.check_path(certificate, chain, expected.anchor, UNDATED)
+    paths.check_path(certificate, chain, expected.anchor, UNDATED)
     belief = _hear(heard, answer, certificate, chain, expected.anchor, keeper)
-    trust.check_path(certificate, chain, expected.anchor, belief)
-    trust.check_dates(certificate, belief)
+    paths.check_path(certificate, chain, expected.anchor, belief)
+    paths.check_dates(certificate, belief)
     dates = certificates.validity(certificate)
     if not dates.begin <= answer.renew_after < dates.end:
         raise AnswerRejectedError("field 'renew_after' is not between the beginning and the end of the certificate")
@@ -113,7 +113,7 @@ def _hear(
     keeper: Timekeeper,
 ) -> Belief:
     """Return the belief once the bridge's time was heard; without any, dates would go unchecked for good."""
-    server = trust.extend_chain(heard.server_chain, [*chain, *anchor.issuers, *anchor.roots])
+    server = paths.extend_chain(heard.server_chain, [*chain, *anchor.issuers, *anchor.roots])
     keeper.hear(
         answer.server_time,
         certificates.validity(certificate),

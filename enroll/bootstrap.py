@@ -14,9 +14,7 @@ from typing import TypeAlias
 
 from cryptography import x509
 
-from enroll import events, tls, trust
-from enroll.certificates import load_all, pem, sha256, subject, validity
-from enroll.clock import Belief, Timekeeper
+from enroll import events
 from enroll.config import Settings, TlsTrust
 from enroll.errors import (
     AnswerRejectedError,
@@ -28,8 +26,11 @@ from enroll.errors import (
 )
 from enroll.events import Event
 from enroll.names import Fingerprint
-from enroll.transport import Network
-from enroll.trust import Anchor
+from enroll.network.transport import Network
+from enroll.trust import paths, tls
+from enroll.trust.certificates import load_all, pem, sha256, subject, validity
+from enroll.trust.clock import Belief, Timekeeper
+from enroll.trust.paths import Anchor
 from enroll.wire import Code
 
 Patience: TypeAlias = Callable[[], float]
@@ -147,7 +148,7 @@ def _stored_roots(stored: Sequence[x509.Certificate], pins: Sequence[Fingerprint
     roots = []
     for certificate in dict.fromkeys(stored):
         try:
-            roots.append(trust.pinned_root(pem([certificate]), pins))
+            roots.append(paths.pinned_root(pem([certificate]), pins))
         except TryAgainError:  # not pinned, or damaged in a way that still parses
             continue
     return roots
@@ -162,7 +163,7 @@ def _fetch_root(
         unverified = network.fetch_root(base, pin, context, seconds)
     else:
         unverified = network.fetch_unverified_root(base, pin, seconds)
-    return trust.pinned_root(unverified, (pin,))
+    return paths.pinned_root(unverified, (pin,))
 
 
 def _issuers(
@@ -177,7 +178,7 @@ def _issuers(
 ) -> tuple[x509.Certificate, ...]:
     pins = settings.issuer_pins
     try:
-        known = trust.pinned_issuers(stored, pins, roots, keeper.belief())
+        known = paths.pinned_issuers(stored, pins, roots, keeper.belief())
     except AnswerRejectedError:
         known = ()
     if known and (len(known) == len(pins) or not again):
@@ -187,7 +188,7 @@ def _issuers(
         served = [certificate for text in texts for certificate in load_all(text)]
     except ValueError as e:
         raise ForeignAnswerError("GET /intermediates answers something that is no certificate") from e
-    return trust.pinned_issuers([*served, *stored], pins, roots, keeper.belief())
+    return paths.pinned_issuers([*served, *stored], pins, roots, keeper.belief())
 
 
 def _intermediates(

@@ -65,13 +65,13 @@ def _run(environment: Mapping[str, str], chosen: argparse.Namespace) -> int:
 def _status(environment: Mapping[str, str], chosen: argparse.Namespace) -> int:
     folder, run_dir = config.folder_from(environment), config.run_dir_from(environment)
     if chosen.serve is not None:
-        from enroll import page  # noqa: PLC0415 - as above
+        from enroll.status import page  # noqa: PLC0415 - as above
 
         page.serve(chosen.serve, folder, run_dir, config.interface_from(environment))
         return EXIT_DONE
-    from enroll import lastrun  # noqa: PLC0415 - as above
-    from enroll.clock import SystemClock  # noqa: PLC0415
-    from enroll.status import inspect  # noqa: PLC0415
+    from enroll.status import lastrun  # noqa: PLC0415 - as above
+    from enroll.status.report import inspect  # noqa: PLC0415
+    from enroll.trust.clock import SystemClock  # noqa: PLC0415
 
     status = inspect(folder, SystemClock().now())
     last = lastrun.read(run_dir)

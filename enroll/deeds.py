@@ -13,23 +13,25 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from enroll import certificates, events, files, succession, takeover
+from enroll import events
 from enroll.answer import Identity
 from enroll.backoff import Budget
-from enroll.clock import Clock, Timekeeper
 from enroll.config import Settings
 from enroll.dialogue import Dialogue, Inventory, Surroundings
+from enroll.disk import files, succession, takeover
+from enroll.disk.files import Disk
+from enroll.disk.folder import FLAG, WIREGUARD_KEY, Folder
+from enroll.disk.survey import Enrollment, Survey, Whose, survey
 from enroll.doors import Doors
 from enroll.errors import RefusedError, StorageError
 from enroll.events import Event
-from enroll.files import Disk
-from enroll.folder import FLAG, WIREGUARD_KEY, Folder
 from enroll.keys import KeyProvider
 from enroll.names import IpAddress
+from enroll.network.transport import Network
 from enroll.plan import Action
 from enroll.record import Record
-from enroll.survey import Enrollment, Survey, Whose, survey
-from enroll.transport import Network
+from enroll.trust import certificates
+from enroll.trust.clock import Clock, Timekeeper
 from enroll.tunnel import Machine
 from enroll.wire import CertificateState, Code
 

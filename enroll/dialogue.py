@@ -15,18 +15,19 @@ from typing import Any, Final, Protocol, TypeVar
 
 from cryptography import x509
 
-from enroll import bootstrap, certificates, events, proof
+from enroll import bootstrap, events, proof
 from enroll.answer import Expected, Identity, verify
-from enroll.clock import Timekeeper
 from enroll.config import Settings
+from enroll.disk.folder import Keys
+from enroll.disk.survey import Enrollment
 from enroll.errors import RefusedError, TryAgainError, UnreachableError
 from enroll.events import Event
-from enroll.folder import Keys
 from enroll.keys import DeviceKey
 from enroll.names import IpAddress
-from enroll.survey import Enrollment
-from enroll.transport import Heard, Network
-from enroll.trust import Anchor
+from enroll.network.transport import Heard, Network
+from enroll.trust import certificates
+from enroll.trust.clock import Timekeeper
+from enroll.trust.paths import Anchor
 from enroll.wire import CertificateState, Code, EnrollRequest
 
 REQUEST_SECONDS: Final = 25.0

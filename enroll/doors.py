@@ -10,14 +10,15 @@ import ssl
 from collections.abc import Callable
 from typing import Final
 
-from enroll import events, files, tunnel
+from enroll import events, tunnel
 from enroll.backoff import Budget
-from enroll.clock import Clock
 from enroll.config import Settings
+from enroll.disk import files
+from enroll.disk.files import SECRET, Disk
+from enroll.disk.folder import Folder
+from enroll.disk.survey import Enrollment
 from enroll.events import Event
-from enroll.files import SECRET, Disk
-from enroll.folder import Folder
-from enroll.survey import Enrollment
+from enroll.trust.clock import Clock
 from enroll.tunnel import Machine
 
 BROKER_SECONDS: Final = 10.0

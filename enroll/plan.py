@@ -68,7 +68,7 @@ class Next(StrEnum):
 
 
 class Due(StrEnum):
-    """The certificate's age by belief (``enroll.clock``)."""
+    """The certificate's age by belief (``enroll.trust.clock``)."""
 
     UNKNOWN = "unknown"
     """No time is believed, and the floor alone does not make a renewal due."""

@@ -1,7 +1,7 @@
 """The flag ``enrolled``: what later runs need to know, and nothing secret.
 
 Responsible for the JSON in the file: written last, so that its presence says that every other file is there.
-Not responsible for whether the other files still hold (``enroll.folder``).
+Not responsible for whether the other files still hold (``enroll.disk.folder``).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Record:
     complete: bool = True
     """False where the identity was taken over from an older client: then the servers are not known yet."""
     seen_at: datetime | None = None
-    """The latest time that the bridge proved to this device; part of the floor (``enroll.clock``)."""
+    """The latest time that the bridge proved to this device; part of the floor (``enroll.trust.clock``)."""
 
     def to_json(self) -> bytes:
         """Return the file's content."""

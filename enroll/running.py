@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from enroll import config, keys, lastrun
+from enroll import config, keys
 from enroll.config import Settings
 from enroll.errors import EnrollError
 from enroll.events import Event
 from enroll.names import IpAddress
+from enroll.status import lastrun
 
 if TYPE_CHECKING:
     from enroll.agent import Runtime
@@ -56,8 +57,9 @@ def forget(environment: Mapping[str, str]) -> tuple[list[str], str]:
     :raises ConfigurationError: the key is in hardware, and the configuration does not say how to reach it.
     :raises StorageError: a file cannot be removed; run it again.
     """
-    from enroll import reset, tunnel  # noqa: PLC0415 - as above
-    from enroll.files import PosixDisk, read  # noqa: PLC0415
+    from enroll import tunnel  # noqa: PLC0415 - as above
+    from enroll.disk import reset  # noqa: PLC0415 - as above
+    from enroll.disk.files import PosixDisk, read  # noqa: PLC0415
 
     folder, interface = config.folder_from(environment), config.interface_from(environment)
     in_hardware = (environment.get("ENROLL_KEY") or "file").strip().lower() != "file"
@@ -78,9 +80,9 @@ def forget(environment: Mapping[str, str]) -> tuple[list[str], str]:
 def _runtime(settings: Settings, environment: Mapping[str, str], report: Callable[[Event], None]) -> Runtime:
     from enroll import inventory  # noqa: PLC0415 - as above
     from enroll.agent import Runtime  # noqa: PLC0415
-    from enroll.clock import SystemClock  # noqa: PLC0415
-    from enroll.files import PosixDisk  # noqa: PLC0415
-    from enroll.transport import HttpsNetwork  # noqa: PLC0415
+    from enroll.disk.files import PosixDisk  # noqa: PLC0415
+    from enroll.network.transport import HttpsNetwork  # noqa: PLC0415
+    from enroll.trust.clock import SystemClock  # noqa: PLC0415
     from enroll.tunnel import LinuxMachine  # noqa: PLC0415
 
     clock = SystemClock()

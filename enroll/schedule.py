@@ -11,9 +11,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from enroll.clock import Belief
 from enroll.plan import Due
 from enroll.record import Record
+from enroll.trust.clock import Belief
 
 SPREAD: Final = 0.25
 """Part of the time between ``renew_after`` and the end over which renewals are spread."""

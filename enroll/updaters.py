@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Final
 
 from enroll.config import KeyKind, Settings
+from enroll.disk.folder import DEVICE_CRT, DEVICE_KEY, ROOT_CRT
 from enroll.errors import AnswerRejectedError, ConfigurationError
-from enroll.folder import DEVICE_CRT, DEVICE_KEY, ROOT_CRT
 from enroll.names import BridgeUrl
 from enroll.record import Record
 

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from enroll import files
-from enroll.clock import Clock
 from enroll.config import Settings, TunnelMode
+from enroll.disk import files
+from enroll.disk.files import Disk
 from enroll.errors import EnrollError
-from enroll.files import Disk
 from enroll.keys import WireGuardKey
 from enroll.record import Record
+from enroll.trust.clock import Clock
 from enroll.tunnel import networkd, quick
 from enroll.tunnel.interface import FRESH, POLL, Shown, Wanted, await_handshake, show
 from enroll.tunnel.machine import Completed, LinuxMachine, Machine

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from enroll.clock import Clock
 from enroll.names import HostPort, is_ip
+from enroll.trust.clock import Clock
 from enroll.tunnel.machine import Machine
 from enroll.wgconf import TunnelConfig
 

@@ -16,9 +16,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from enroll import files
-from enroll.clock import Clock
-from enroll.files import PUBLIC, Disk
+from enroll.disk import files
+from enroll.disk.files import PUBLIC, Disk
+from enroll.trust.clock import Clock
 from enroll.tunnel.interface import POLL, Wanted, show
 from enroll.tunnel.machine import Machine
 from enroll.tunnel.quick import NotRaisedError, sync

@@ -9,11 +9,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import audit
 import device
 import enrollment
 import scale
 
-BENCHMARKS = {"enrollment": enrollment.measure, "scale": scale.measure, "device": device.measure}
+BENCHMARKS = {
+    "enrollment": enrollment.measure,
+    "audit": audit.measure,
+    "scale": scale.measure,
+    "device": device.measure,
+}
 
 
 def main() -> None:

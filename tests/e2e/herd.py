@@ -19,14 +19,14 @@ from typing import Any
 from cryptography import x509
 
 from enroll.agent import Agent, Runtime
-from enroll.clock import SystemClock
 from enroll.config import Settings, TunnelMode
+from enroll.disk.files import PosixDisk
 from enroll.errors import EnrollError, TryAgainError
-from enroll.files import PosixDisk
 from enroll.inventory import Inventory
 from enroll.keys.file import FileKeys
 from enroll.names import BridgeUrl, DeviceId, Fingerprint
-from enroll.transport import Heard, HttpsNetwork
+from enroll.network.transport import Heard, HttpsNetwork
+from enroll.trust.clock import SystemClock
 
 STACK_BYTES = 512 * 1024
 

@@ -15,9 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from enroll import csr
 from enroll.errors import ConfigurationError
-from enroll.keys import DeviceKey, KeyFormatError
+from enroll.keys import DeviceKey, KeyFormatError, csr
 from enroll.keys.file import FileKey
 from tests.contract.keys.conftest import Kind
 

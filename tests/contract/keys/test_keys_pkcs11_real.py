@@ -11,10 +11,9 @@ import pkcs11
 import pytest
 
 from compose.real.soft_token import SoftToken
-from enroll import csr
 from enroll.config import load
 from enroll.errors import ConfigurationError, StorageError
-from enroll.keys import KeyFormatError, KeyProvider, provider
+from enroll.keys import KeyFormatError, KeyProvider, csr, provider
 from enroll.keys.token import _library
 from tests.contract.keys.conftest import NEEDED, TOKEN, token_variables
 

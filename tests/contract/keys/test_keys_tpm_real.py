@@ -10,9 +10,8 @@ import jwt
 import pytest
 
 from compose.real.software_tpm import SoftwareTpm
-from enroll import csr
 from enroll.errors import ConfigurationError, StorageError
-from enroll.keys import KeyFormatError
+from enroll.keys import KeyFormatError, csr
 from enroll.keys.tpm import TpmKeys
 from tests.contract.keys.conftest import Kind
 

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from enroll.clock import SystemClock
 from enroll.config import Settings, TunnelMode
-from enroll.files import PosixDisk
+from enroll.disk.files import PosixDisk
 from enroll.keys import WireGuardKey
 from enroll.names import BridgeUrl, DeviceId, Fingerprint
+from enroll.trust.clock import SystemClock
 from enroll.tunnel import Completed, LinuxMachine, raise_tunnel
 from enroll.tunnel.networkd import GROUP, paths
 from enroll.wgconf import TunnelConfig

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from compose.real.wireguard_namespaces import Namespaces
-from enroll.clock import SystemClock
 from enroll.config import Settings, TunnelMode
-from enroll.files import PosixDisk
+from enroll.disk.files import PosixDisk
 from enroll.keys import WireGuardKey
 from enroll.names import BridgeUrl, DeviceId, Fingerprint
+from enroll.trust.clock import SystemClock
 from enroll.tunnel import Completed, LinuxMachine, Outcome, lower_tunnel, raise_tunnel
 from enroll.tunnel.interface import Shown, show
 from enroll.wgconf import TunnelConfig

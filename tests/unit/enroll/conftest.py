@@ -25,11 +25,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from enroll.agent import Agent, Runtime
 from enroll.config import Settings, TunnelMode
+from enroll.disk.files import PosixDisk
 from enroll.events import Event
-from enroll.files import PosixDisk
 from enroll.keys.file import FileKeys
 from enroll.names import BridgeUrl, DeviceId, Fingerprint
-from enroll.transport import HttpsNetwork
+from enroll.network.transport import HttpsNetwork
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 CLIENT, SERVER = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH

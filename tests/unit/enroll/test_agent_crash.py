@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from enroll.disk.files import PosixDisk
 from enroll.errors import StorageError
-from enroll.files import PosixDisk
 
 
 class PowerLossError(BaseException):

@@ -10,9 +10,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from enroll import reset, takeover
+from enroll.disk import reset, takeover
+from enroll.disk.files import PosixDisk
 from enroll.errors import AnswerRejectedError, RefusedError, StoppedError, TryAgainError, UnreachableError
-from enroll.files import PosixDisk
 from enroll.keys.file import FileKey
 
 DUE = timedelta(days=25)

@@ -11,6 +11,7 @@ import pytest
 from cryptography import x509
 
 from enroll.config import TunnelMode
+from enroll.disk.files import PosixDisk, locked
 from enroll.errors import (
     BusyFolderError,
     ConfigurationError,
@@ -20,9 +21,8 @@ from enroll.errors import (
     StoppedError,
     UnreachableError,
 )
-from enroll.files import PosixDisk, locked
 from enroll.names import BridgeUrl, DeviceId, Fingerprint
-from enroll.transport import HttpsNetwork
+from enroll.network.transport import HttpsNetwork
 
 ALL_FILES = {
     "device.key",

@@ -13,14 +13,14 @@ import pytest
 from cryptography import x509
 
 from enroll import bootstrap
-from enroll.certificates import pem, sha256, validity
-from enroll.clock import Timekeeper
 from enroll.config import Settings, TlsTrust
 from enroll.errors import ForeignAnswerError, RefusedError, RootMismatchError, UnreachableError
 from enroll.events import Event
 from enroll.names import BridgeUrl, DeviceId, Fingerprint
-from enroll.transport import Heard
-from enroll.trust import Anchor
+from enroll.network.transport import Heard
+from enroll.trust.certificates import pem, sha256, validity
+from enroll.trust.clock import Timekeeper
+from enroll.trust.paths import Anchor
 from enroll.wire import Code
 
 NOW = datetime.now(UTC).replace(microsecond=0)

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, padding, rsa
 from cryptography.x509.oid import NameOID
 
-from enroll import certificates
-from enroll.certificates import Validity, load_all, load_der, pem, sha256, subject, validity, verify_issued
+from enroll.trust import certificates
+from enroll.trust.certificates import Validity, load_all, load_der, pem, sha256, subject, validity, verify_issued
 
 BEGIN, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2036, 1, 1, tzinfo=UTC)
 KEYS: dict[str, Callable[[], Any]] = {
@@ -152,6 +152,7 @@ def test_a_subject_is_one_printable_line() -> None:
 
 
 def test_reading_a_clock_or_asking_loads_no_cryptography() -> None:
-    code = "import sys, enroll.clock, enroll.transport, enroll.files; print('cryptography' in sys.modules)"
+    modules = "enroll.trust.clock, enroll.network.transport, enroll.disk.files"
+    code = f"import sys, {modules}; print('cryptography' in sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
     assert ended.stdout.strip() == "False"

@@ -13,8 +13,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from enroll import built
-from enroll.certificates import Validity
-from enroll.clock import BUILT_AT, Belief, SystemClock, Timekeeper
+from enroll.trust.certificates import Validity
+from enroll.trust.clock import BUILT_AT, Belief, SystemClock, Timekeeper
 
 FLOOR = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -231,7 +231,7 @@ def test_a_clock_that_may_not_be_set_says_so() -> None:
     code = (
         "import os, sys\n"
         "from datetime import UTC, datetime\n"
-        "from enroll.clock import SystemClock\n"
+        "from enroll.trust.clock import SystemClock\n"
         "if os.getuid() == 0: os.setgroups([]); os.setuid(65534)\n"
         "try: SystemClock().set(datetime.now(UTC))\n"
         "except OSError as e: sys.exit(100 + e.errno)\n"

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from enroll import files
+from enroll.disk import files
+from enroll.disk.files import PUBLIC, SECRET, PosixDisk
 from enroll.errors import BusyFolderError, StorageError
-from enroll.files import PUBLIC, SECRET, PosixDisk
 
 NOW = datetime(2027, 1, 2, 3, 4, 5, tzinfo=UTC)
 EFFECTS = ("make_folder", "remove_folder", "create", "restrict", "sync", "rename", "sync_folder", "remove")
@@ -323,7 +323,7 @@ def test_a_folder_is_made_with_its_name_on_the_medium(tmp_path: Path) -> None:
 def test_one_agent_holds_a_folder_until_its_end(tmp_path: Path) -> None:
     folder = tmp_path / "certs"
     code = (
-        "import sys, pathlib\nfrom enroll import files\n"
+        "import sys, pathlib\nfrom enroll.disk import files\n"
         "with files.locked(files.PosixDisk(), pathlib.Path(sys.argv[1])):\n"
         "  print('held', flush=True)\n  sys.stdin.read()\n"
     )
@@ -356,7 +356,7 @@ def test_an_error_inside_is_not_taken_for_a_held_folder(tmp_path: Path) -> None:
 
 def mounted(tmp_path: Path, options: str, code: str) -> subprocess.CompletedProcess[str]:
     """Run Python with ``folder`` on a small file system of its own, in a namespace that ends with it."""
-    script = f"import pathlib, sys\nfrom enroll import files\nfolder = pathlib.Path({str(tmp_path)!r})\n{code}"
+    script = f"import pathlib, sys\nfrom enroll.disk import files\nfolder = pathlib.Path({str(tmp_path)!r})\n{code}"
     command = f'mount -t tmpfs -o {options} none {tmp_path} && exec "$0" -c "$1"'
     arguments = ["unshare", "--mount", "--map-root-user", "sh", "-c", command, sys.executable, script]
     return subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)

@@ -83,7 +83,7 @@ def test_help_and_mistakes_load_nothing_slow(arguments: Sequence[str], status: i
 def test_an_empty_folder_is_told_without_cryptography(tmp_path: Path) -> None:
     modules = loaded("status", "--certs-dir", str(tmp_path), status=1)
     assert not modules & SLOW
-    assert not modules & {"enroll.survey", "enroll.agent", "enroll.trust"}
+    assert not modules & {"enroll.disk.survey", "enroll.agent", "enroll.trust.paths"}
 
 
 def test_a_status_knows_no_network(enrolled: dict[str, str]) -> None:

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enroll import lastrun
 from enroll.errors import BrokerError
+from enroll.status import lastrun
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

@@ -13,10 +13,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from enroll import certificates, leaf, trust
-from enroll.clock import UNDATED
 from enroll.errors import EnrollError, ForeignAnswerError, RootMismatchError
 from enroll.names import Fingerprint
+from enroll.trust import certificates, leaf, paths
+from enroll.trust.clock import UNDATED
 
 ROUNDS = 3000
 
@@ -34,7 +34,7 @@ def test_nothing_but_our_errors_comes_out_of_a_damaged_certificate(
 ) -> None:
     drawn = random.Random(seed)
     der = pki.sub.leaf(ec.generate_private_key(ec.SECP256R1()).public_key(), "dev-1").public_bytes(Encoding.DER)
-    anchor = trust.Anchor((pki.root.certificate,))
+    anchor = paths.Anchor((pki.root.certificate,))
     parsed = 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # cryptography's, of what it will refuse one day
@@ -44,7 +44,7 @@ def test_nothing_but_our_errors_comes_out_of_a_damaged_certificate(
                 continue
             text = ssl.DER_cert_to_PEM_cert(bad).encode()
             with pytest.raises((ForeignAnswerError, RootMismatchError)):
-                trust.pinned_root(text, (Fingerprint(pki.sha256),))
+                paths.pinned_root(text, (Fingerprint(pki.sha256),))
             try:
                 found = certificates.load_all(text)[0]
             except ValueError:
@@ -54,7 +54,7 @@ def test_nothing_but_our_errors_comes_out_of_a_damaged_certificate(
             with contextlib.suppress(EnrollError):
                 leaf.check(found, "dev-1", leaf.spki_of(found))
             with pytest.raises(EnrollError):
-                trust.check_path(found, pki.chain, anchor, UNDATED)
+                paths.check_path(found, pki.chain, anchor, UNDATED)
     count("damaged certificates", ROUNDS)
     assert parsed > ROUNDS // 10
 

@@ -13,11 +13,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 
 import enroll
-from enroll import csr
-from enroll.keys import KeyFormatError, WireGuardKey
+from enroll.keys import KeyFormatError, WireGuardKey, csr
 from enroll.keys.file import FileKey
+from enroll.network.transport import retry_after
 from enroll.printable import printable
-from enroll.transport import retry_after
 
 
 def pem_of(

@@ -16,10 +16,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from enroll import tls
-from enroll.certificates import pem
-from enroll.clock import Belief
-from enroll.trust import Anchor
+from enroll.trust import tls
+from enroll.trust.certificates import pem
+from enroll.trust.clock import Belief
+from enroll.trust.paths import Anchor
 
 NAME = "bridge.example"
 DAY = timedelta(days=1)

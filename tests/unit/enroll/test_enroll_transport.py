@@ -9,9 +9,6 @@ from typing import Any
 
 import pytest
 
-from enroll import tls, trust
-from enroll.certificates import pem, sha256, validity
-from enroll.clock import Belief, Timekeeper
 from enroll.errors import (
     EnrollError,
     ForeignAnswerError,
@@ -21,8 +18,11 @@ from enroll.errors import (
     UnreachableError,
 )
 from enroll.names import Fingerprint
-from enroll.transport import Heard, HttpsNetwork, Network, activate_url, enroll_url
-from enroll.trust import Anchor
+from enroll.network.transport import Heard, HttpsNetwork, Network, activate_url, enroll_url
+from enroll.trust import paths, tls
+from enroll.trust.certificates import pem, sha256, validity
+from enroll.trust.clock import Belief, Timekeeper
+from enroll.trust.paths import Anchor
 from enroll.wire import FINAL_CODES, Code
 
 NETWORK: Network = HttpsNetwork({})
@@ -67,7 +67,7 @@ def test_an_answer_comes_with_the_chain_of_who_gave_it(
     heard = enroll()
     assert heard.body == {"echo": SECRET, "ü": [1.5, None]}
     assert [path for _, path, _ in bridge.requests] == ["/devices/dev-1/enroll"]
-    chain = trust.extend_chain(heard.server_chain, [*pki.chain, pki.root.certificate])
+    chain = paths.extend_chain(heard.server_chain, [*pki.chain, pki.root.certificate])
     assert chain[1:] == (*pki.chain, pki.root.certificate)
     keeper = Timekeeper(_Stopped(), pki.now)
     assert keeper.hear(pki.now, validity(chain[0]), [validity(c) for c in chain])
@@ -94,7 +94,7 @@ def test_activation_has_its_own_address(bridge: Any, reply: Any, context: ssl.SS
 
 def test_an_introduction_says_nothing_and_shows_the_server(bridge: Any, pki: Any, context: ssl.SSLContext) -> None:
     shown = NETWORK.server_chain(bridge.url, context, 10.0)
-    assert trust.extend_chain(shown, pki.chain)[1:3] == tuple(pki.chain)
+    assert paths.extend_chain(shown, pki.chain)[1:3] == tuple(pki.chain)
     assert bridge.requests == []
     with pytest.raises(UnreachableError, match="plain HTTP"):
         NETWORK.server_chain("http://127.0.0.1:1", context, 5.0)
@@ -115,7 +115,7 @@ def test_only_the_unverified_fetch_talks_to_a_stranger(
     for ask in (*verified, lambda: NETWORK.enroll(stranger.url, "dev-1", {"voucher": SECRET}, context, 10.0)):
         assert refused(UnreachableError, ask).untrusted
     assert stranger.posts == []
-    assert sha256(trust.pinned_root(unverified(), (sha256(pki.root.certificate),))) == sha256(pki.root.certificate)
+    assert sha256(paths.pinned_root(unverified(), (sha256(pki.root.certificate),))) == sha256(pki.root.certificate)
 
 
 @pytest.mark.parametrize("code", Code)

@@ -13,16 +13,16 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from enroll import trust
-from enroll.certificates import Validity, pem, sha256
-from enroll.clock import Belief
 from enroll.errors import (
     AnswerRejectedError,
     ForeignAnswerError,
     RootMismatchError,
 )
 from enroll.names import Fingerprint
-from enroll.trust import Anchor
+from enroll.trust import paths
+from enroll.trust.certificates import Validity, pem, sha256
+from enroll.trust.clock import Belief
+from enroll.trust.paths import Anchor
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -142,13 +142,13 @@ def certificates_of(*signers: Signer) -> list[x509.Certificate]:
 def test_each_of_several_pins_is_good(provider: Provider) -> None:
     other = Signer.root("Next Root")
     for root in (provider.root, other):
-        assert trust.pinned_root(pem([root.certificate]), (pin(provider.root), pin(other))) == root.certificate
+        assert paths.pinned_root(pem([root.certificate]), (pin(provider.root), pin(other))) == root.certificate
 
 
 def test_another_root_shows_all_digests(provider: Provider) -> None:
     wanted = (Fingerprint("ab" * 32), Fingerprint("cd" * 32))
     with pytest.raises(RootMismatchError) as mismatch:
-        trust.pinned_root(pem([provider.root.certificate]), wanted)
+        paths.pinned_root(pem([provider.root.certificate]), wanted)
     for value in (*wanted, pin(provider.root)):
         assert str(value) in str(mismatch.value)
 
@@ -157,21 +157,21 @@ def test_a_pinned_certificate_must_be_a_root(provider: Provider) -> None:
     no_ca, not_for_signing = Signer.root(ca=False), Signer.root(signs=False)
     for signer in (provider.sub, provider.leaf, no_ca, not_for_signing, Signer.root(ca=None)):
         with pytest.raises(AnswerRejectedError):
-            trust.pinned_root(pem([signer.certificate]), (pin(signer),))
+            paths.pinned_root(pem([signer.certificate]), (pin(signer),))
 
 
 def test_a_forged_self_signature_is_no_root(provider: Provider) -> None:
     stranger = Signer.root("Root")
     forged = Signer(provider.root.sub("Root", key=stranger.key).certificate, stranger.key)
     with pytest.raises(AnswerRejectedError, match="not issued by"):
-        trust.pinned_root(pem([forged.certificate]), (pin(forged),))
+        paths.pinned_root(pem([forged.certificate]), (pin(forged),))
 
 
 def test_exactly_one_certificate_is_served(provider: Provider) -> None:
     root = provider.root.certificate
     for text in (b"", b"<html>", pem([root, root]), pem([root])[:-40]):
         with pytest.raises(ForeignAnswerError):
-            trust.pinned_root(text, (pin(provider.root),))
+            paths.pinned_root(text, (pin(provider.root),))
 
 
 # Issuers by theirs
@@ -180,39 +180,39 @@ def test_exactly_one_certificate_is_served(provider: Provider) -> None:
 def test_pinned_issuers_are_found_and_climb_to_a_root(provider: Provider) -> None:
     served = [*certificates_of(provider.neighbour, provider.sub, provider.ica), provider.sub.certificate]
     roots = certificates_of(Signer.root("Other"), provider.root)
-    assert trust.pinned_issuers(served, (pin(provider.sub),), roots, TODAY) == (provider.sub.certificate,)
-    both = trust.pinned_issuers(served, (pin(provider.sub), pin(provider.neighbour)), roots, TODAY)
+    assert paths.pinned_issuers(served, (pin(provider.sub),), roots, TODAY) == (provider.sub.certificate,)
+    both = paths.pinned_issuers(served, (pin(provider.sub), pin(provider.neighbour)), roots, TODAY)
     assert set(both) == set(certificates_of(provider.sub, provider.neighbour))
-    one_unknown = trust.pinned_issuers(served, (Fingerprint("ef" * 32), pin(provider.sub)), roots, TODAY)
+    one_unknown = paths.pinned_issuers(served, (Fingerprint("ef" * 32), pin(provider.sub)), roots, TODAY)
     assert one_unknown == (provider.sub.certificate,)
 
 
 def test_a_pinned_issuer_that_nobody_serves_or_that_hangs_in_the_air_is_refused(provider: Provider) -> None:
     roots, served = certificates_of(provider.root), certificates_of(provider.sub, provider.ica)
     with pytest.raises(AnswerRejectedError, match="ENROLL_ISSUER_FINGERPRINT"):
-        trust.pinned_issuers(served, (Fingerprint("ef" * 32),), roots, TODAY)
+        paths.pinned_issuers(served, (Fingerprint("ef" * 32),), roots, TODAY)
     with pytest.raises(AnswerRejectedError, match="ENROLL_ISSUER_FINGERPRINT"):
-        trust.pinned_issuers([], (pin(provider.sub),), roots, TODAY)
+        paths.pinned_issuers([], (pin(provider.sub),), roots, TODAY)
     for gap, among in ((served[:1], roots), (served, certificates_of(Signer.root("Root")))):
         with pytest.raises(AnswerRejectedError, match="not issued by"):
-            trust.pinned_issuers(gap, (pin(provider.sub),), among, TODAY)
+            paths.pinned_issuers(gap, (pin(provider.sub),), among, TODAY)
     with pytest.raises(AnswerRejectedError, match="CA:FALSE"):
-        trust.pinned_issuers([*served, provider.leaf.certificate], (pin(provider.leaf),), roots, TODAY)
+        paths.pinned_issuers([*served, provider.leaf.certificate], (pin(provider.leaf),), roots, TODAY)
 
 
 def test_one_pinned_issuer_that_holds_is_enough(provider: Provider) -> None:
     ended = provider.ica.sub("Old", Validity(NOW - 20 * DAY, NOW - DAY))
     served = certificates_of(ended, provider.sub, provider.ica)
     pins, roots = (pin(ended), pin(provider.sub)), certificates_of(provider.root)
-    assert trust.pinned_issuers(served, pins, roots, TODAY) == (provider.sub.certificate,)
-    assert set(trust.pinned_issuers(served, pins, roots, NO_CLOCK)) == set(served[:2])
+    assert paths.pinned_issuers(served, pins, roots, TODAY) == (provider.sub.certificate,)
+    assert set(paths.pinned_issuers(served, pins, roots, NO_CLOCK)) == set(served[:2])
 
 
 def test_authorities_that_sign_each_other_in_a_circle_end(provider: Provider) -> None:
     first, second = Signer.root("A"), Signer.root("B")
     crossed = [first.sub("B", key=second.key).certificate, second.sub("A", key=first.key).certificate]
     with pytest.raises(AnswerRejectedError):
-        trust.pinned_issuers(crossed, (sha256(crossed[0]),), certificates_of(provider.root), TODAY)
+        paths.pinned_issuers(crossed, (sha256(crossed[0]),), certificates_of(provider.root), TODAY)
 
 
 # Paths
@@ -221,7 +221,7 @@ def test_authorities_that_sign_each_other_in_a_circle_end(provider: Provider) ->
 def test_a_path_ends_at_any_of_the_roots_and_says_at_which(provider: Provider) -> None:
     other = Signer.root("Other")
     for roots in ((provider.root,), (provider.root, other), (other, provider.root)):
-        ended = trust.check_path(provider.leaf.certificate, provider.chain, anchor(*roots), TODAY)
+        ended = paths.check_path(provider.leaf.certificate, provider.chain, anchor(*roots), TODAY)
         assert ended == provider.root.certificate
 
 
@@ -231,8 +231,8 @@ def test_a_cross_signed_new_root_leads_to_the_old_one(provider: Provider) -> Non
     sub = new.sub("New Sub")
     chain = certificates_of(sub, crossed)
     device = sub.leaf().certificate
-    assert trust.check_path(device, chain, anchor(provider.root), TODAY) == provider.root.certificate
-    assert trust.check_path(device, chain[:1], anchor(provider.root, new), TODAY) == new.certificate
+    assert paths.check_path(device, chain, anchor(provider.root), TODAY) == provider.root.certificate
+    assert paths.check_path(device, chain[:1], anchor(provider.root, new), TODAY) == new.certificate
 
 
 def below(issuer: Signer, *chain: Signer) -> tuple[Signer, list[Signer]]:
@@ -261,15 +261,15 @@ def test_a_path_that_does_not_hold_says_why_with_and_without_a_clock(
     make, words = PATHS[case]
     device, chain = make(provider)
     with pytest.raises(AnswerRejectedError, match=words):
-        trust.check_path(device.certificate, certificates_of(*chain), anchor(provider.root), belief)
+        paths.check_path(device.certificate, certificates_of(*chain), anchor(provider.root), belief)
 
 
 def test_with_pinned_issuers_one_of_them_is_on_the_path(provider: Provider) -> None:
     both = anchor(provider.root, issuers=[provider.sub, provider.neighbour])
-    trust.check_path(provider.leaf.certificate, provider.chain, both, TODAY)
+    paths.check_path(provider.leaf.certificate, provider.chain, both, TODAY)
     only_neighbour = anchor(provider.root, issuers=[provider.neighbour])
     with pytest.raises(AnswerRejectedError, match="ENROLL_ISSUER_FINGERPRINT"):
-        trust.check_path(provider.leaf.certificate, provider.chain, only_neighbour, TODAY)
+        paths.check_path(provider.leaf.certificate, provider.chain, only_neighbour, TODAY)
 
 
 @pytest.mark.parametrize("dates", [Validity(NOW - 9 * DAY, NOW - DAY), Validity(NOW + DAY, NOW + 9 * DAY)])
@@ -277,11 +277,11 @@ def test_dates_of_issuers_count_only_while_a_time_is_believed(provider: Provider
     sub = provider.ica.sub("Dated", dates)
     path = sub.leaf().certificate, certificates_of(sub, provider.ica), anchor(provider.root)
     with pytest.raises(AnswerRejectedError, match="check the clock"):
-        trust.check_path(*path, TODAY)
-    trust.check_path(*path, NO_CLOCK)
+        paths.check_path(*path, TODAY)
+    paths.check_path(*path, NO_CLOCK)
     with pytest.raises(AnswerRejectedError, match=f"{NOW:%Y-%m-%d}"):
-        trust.check_dates(sub.certificate, TODAY)
-    trust.check_dates(sub.certificate, NO_CLOCK)
+        paths.check_dates(sub.certificate, TODAY)
+    paths.check_dates(sub.certificate, NO_CLOCK)
 
 
 def test_an_anchor_has_a_root() -> None:
@@ -295,8 +295,8 @@ def test_an_anchor_has_a_root() -> None:
 def test_a_servers_chain_grows_by_what_really_issued_it(provider: Provider) -> None:
     namesake = Signer.root().sub("Tenant")
     candidates = certificates_of(provider.root, provider.neighbour, namesake, provider.ica, provider.sub)
-    grown = trust.extend_chain([provider.leaf.certificate], candidates)
+    grown = paths.extend_chain([provider.leaf.certificate], candidates)
     assert grown == tuple(certificates_of(provider.leaf, provider.sub, provider.ica, provider.root))
-    assert trust.extend_chain(grown, candidates) == grown
-    assert trust.extend_chain([provider.leaf.certificate], []) == (provider.leaf.certificate,)
-    assert trust.extend_chain([], candidates) == ()
+    assert paths.extend_chain(grown, candidates) == grown
+    assert paths.extend_chain([provider.leaf.certificate], []) == (provider.leaf.certificate,)
+    assert paths.extend_chain([], candidates) == ()

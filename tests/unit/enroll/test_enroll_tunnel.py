@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from enroll.config import Settings, TunnelMode
-from enroll.files import PosixDisk
+from enroll.disk.files import PosixDisk
 from enroll.keys import WireGuardKey
 from enroll.names import BridgeUrl, DeviceId, Fingerprint
 from enroll.tunnel import Completed, LinuxMachine, Outcome, lower_tunnel, raise_tunnel

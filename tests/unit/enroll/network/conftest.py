@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import trustme
 
-from enroll import https
 from enroll.errors import TryAgainError, UnreachableError
+from enroll.network import https
 
 Script = Callable[[Any, threading.Event], None]
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from enroll import https
 from enroll.errors import TryAgainError, UnreachableError
+from enroll.network import https
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 

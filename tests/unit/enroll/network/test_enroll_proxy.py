@@ -13,7 +13,7 @@ import pytest
 
 from enroll.errors import ForeignAnswerError, UnreachableError
 from enroll.names import HostPort
-from enroll.proxy import Proxy, proxy_for
+from enroll.network.proxy import Proxy, proxy_for
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 

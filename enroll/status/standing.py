@@ -1,7 +1,7 @@
 """Whether what the flag stands for holds today: every file of an enrollment, compared with its neighbours.
 
 Responsible for the facts that ``iot-enroll status`` tells of an enrollment, or why they do not hold. Reads only.
-Not responsible for a folder without a flag (``enroll.status``), which is told without loading cryptography.
+Not responsible for a folder without a flag (``enroll.status.report``), which is told without loading cryptography.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from enroll import certificates, leaf, schedule, trust
-from enroll.clock import BUILT_AT, UNDATED, Belief
+from enroll import schedule
+from enroll.disk.files import read
+from enroll.disk.folder import CA_CHAIN, DEVICE_CRT, DEVICE_KEY, FLAG, NEXT, ROOT_CRT, WIREGUARD_KEY
+from enroll.disk.survey import summary
 from enroll.errors import EnrollError
-from enroll.files import read
-from enroll.folder import CA_CHAIN, DEVICE_CRT, DEVICE_KEY, FLAG, NEXT, ROOT_CRT, WIREGUARD_KEY
 from enroll.keys import KeyFormatError, WireGuardKey
 from enroll.plan import Due
 from enroll.record import Record, rfc3339
-from enroll.survey import summary
-from enroll.trust import Anchor
+from enroll.trust import certificates, leaf, paths
+from enroll.trust.clock import BUILT_AT, UNDATED, Belief
+from enroll.trust.paths import Anchor
 
 
 class _Missing(EnrollError):
@@ -40,8 +41,8 @@ def facts(folder: Path, record: Record, now: datetime) -> dict[str, Any]:
     floor = max(BUILT_AT, certificates.validity(certificate).begin, record.seen_at or BUILT_AT)
     belief = Belief(now, trusted=now >= floor, floor=floor)
     leaf.check(certificate, record.device_id, _own_spki(folder, leaf.spki_of(certificate)))
-    trust.check_path(certificate, chain, Anchor(tuple(roots)), UNDATED)
-    trust.check_dates(certificate, belief)
+    paths.check_path(certificate, chain, Anchor(tuple(roots)), UNDATED)
+    paths.check_dates(certificate, belief)
     _check_tunnel(folder, record)
     due = schedule.due(record, belief)
     renewal = rfc3339(schedule.renewal_time(record))

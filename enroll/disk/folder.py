@@ -1,8 +1,8 @@
 """The folder of the device: the names of its files, and the order in which they are written.
 
 Responsible for which file means what (DESIGN §9), for keys being on the medium before the first request, and for
-the flag being written last. Not responsible for how a file is written safely (``enroll.files``), for judging
-what lies there (``enroll.survey``), or for the next pair (``enroll.succession``).
+the flag being written last. Not responsible for how a file is written safely (``enroll.disk.files``), for judging
+what lies there (``enroll.disk.survey``), or for the next pair (``enroll.disk.succession``).
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-from enroll import certificates, csr, files, record
+from enroll import record
 from enroll.answer import Identity
+from enroll.disk import files
+from enroll.disk.files import PUBLIC, SECRET, Disk
 from enroll.errors import StorageError
-from enroll.files import PUBLIC, SECRET, Disk
-from enroll.keys import DeviceKey, KeyFormatError, KeyProvider, WireGuardKey
+from enroll.keys import DeviceKey, KeyFormatError, KeyProvider, WireGuardKey, csr
+from enroll.trust import certificates
 
 DEVICE_KEY: Final = "device.key"
 DEVICE_CSR: Final = "device.csr"
@@ -80,7 +82,7 @@ class Folder:
         configuration, if that still holds it: the bridge knows the device by it.
 
         :raises StorageError: the folder cannot be written.
-        :raises KeyFormatError: a key that is there is damaged; ``enroll.survey`` tells that first.
+        :raises KeyFormatError: a key that is there is damaged; ``enroll.disk.survey`` tells that first.
         """
         made: list[str] = []
         content = self.read(DEVICE_KEY)

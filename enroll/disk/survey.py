@@ -15,18 +15,19 @@ from typing import Any, TypeVar
 
 from cryptography import x509
 
-from enroll import certificates, csr, leaf, succession, takeover, trust
-from enroll.clock import UNDATED
+from enroll.disk import succession, takeover
+from enroll.disk.folder import CA_CHAIN, DEVICE_CRT, DEVICE_CSR, DEVICE_KEY, FLAG, ROOT_CRT, WIREGUARD_KEY, Folder, Keys
+from enroll.disk.succession import Pair, Unfit
+from enroll.disk.takeover import Older
 from enroll.errors import ConfigurationError, EnrollError
-from enroll.folder import CA_CHAIN, DEVICE_CRT, DEVICE_CSR, DEVICE_KEY, FLAG, ROOT_CRT, WIREGUARD_KEY, Folder, Keys
-from enroll.keys import DeviceKey, KeyFormatError, WireGuardKey
+from enroll.keys import DeviceKey, KeyFormatError, WireGuardKey, csr
 from enroll.names import Fingerprint
 from enroll.plan import Found, Identity, Next
 from enroll.plan import Keys as KeysFound
 from enroll.record import Record, RecordError, rfc3339
-from enroll.succession import Pair, Unfit
-from enroll.takeover import Older
-from enroll.trust import Anchor
+from enroll.trust import certificates, leaf, paths
+from enroll.trust.clock import UNDATED
+from enroll.trust.paths import Anchor
 
 _T = TypeVar("_T")
 
@@ -202,7 +203,7 @@ class _Look:
             pinned = [c for c in stored if certificates.sha256(c) in self._whose.root_pins]
             if not pinned:
                 raise ValueError("is not a pinned root")
-            return tuple(trust.pinned_root(certificates.pem([c]), self._whose.root_pins) for c in pinned)
+            return tuple(paths.pinned_root(certificates.pem([c]), self._whose.root_pins) for c in pinned)
         except EnrollError as e:
             raise ValueError(str(e)) from e
 
@@ -213,7 +214,7 @@ class _Look:
             raise ValueError("is damaged") from e
         if self._leaf is not None and self._roots:
             try:
-                trust.check_path(self._leaf, chain, Anchor(self._roots), UNDATED)
+                paths.check_path(self._leaf, chain, Anchor(self._roots), UNDATED)
             except EnrollError as e:
                 raise ValueError(str(e)) from e
         return chain

@@ -20,14 +20,15 @@ from typing import Final
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from enroll import certificates, csr, files, leaf
 from enroll.answer import Identity
+from enroll.disk import files
+from enroll.disk.files import PUBLIC, SECRET
+from enroll.disk.folder import CA_CHAIN, DEVICE_CRT, DEVICE_CSR, DEVICE_KEY, FLAG, ROOT_CRT, Folder
 from enroll.errors import EnrollError, StorageError
-from enroll.files import PUBLIC, SECRET
-from enroll.folder import CA_CHAIN, DEVICE_CRT, DEVICE_CSR, DEVICE_KEY, FLAG, ROOT_CRT, Folder
-from enroll.keys import DeviceKey, KeyFormatError, WireGuardKey
+from enroll.keys import DeviceKey, KeyFormatError, WireGuardKey, csr
 from enroll.plan import Next
 from enroll.record import Record, RecordError
+from enroll.trust import certificates, leaf
 from enroll.wire import CertificateState
 
 CONFIRMED: Final = "confirmed"

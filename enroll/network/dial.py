@@ -3,7 +3,7 @@
 Responsible for looking a name up, for connecting to the first of its addresses that answers (RFC 8305: a network
 with a dead IPv6 costs a moment and not the request), and for sending and receiving within time and bounds.
 
-Not responsible for what is said over the connection (``enroll.https``).
+Not responsible for what is said over the connection (``enroll.network.https``).
 """
 
 from __future__ import annotations

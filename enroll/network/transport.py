@@ -3,9 +3,9 @@
 Responsible for the addresses of WIRE §1, §4 and §5, for telling the bridge's JSON from whatever a stranger answers,
 and for which answers are final. Everything the agent asks of the network goes through one ``Network``.
 
-Not responsible for the connection (``enroll.https``), for whether an answer may be believed (``enroll.answer``),
-nor for trying again. ``fetch_unverified_root`` is the only function of the agent that talks to a server it has
-not verified.
+Not responsible for the connection (``enroll.network.https``), for whether an answer may be believed
+(``enroll.answer``), nor for trying again. ``fetch_unverified_root`` is the only function of the agent that talks
+to a server it has not verified.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import quote
 
-from enroll import https
 from enroll.errors import ForeignAnswerError, RefusedError, StoppedError, TryAgainError
-from enroll.https import MAX_ANSWER, Answer
 from enroll.names import Fingerprint
+from enroll.network import https
+from enroll.network.https import MAX_ANSWER, Answer
 from enroll.printable import printable
 from enroll.wire import Problem
 
@@ -158,7 +158,7 @@ class HttpsNetwork:
 
 
 def _loaded(url: str, chain: Sequence[bytes]) -> tuple[x509.Certificate, ...]:
-    from enroll.certificates import load_der  # noqa: PLC0415 - slow to import, and not needed to ask
+    from enroll.trust.certificates import load_der  # noqa: PLC0415 - slow to import, and not needed to ask
 
     try:
         return tuple(load_der(der) for der in chain)

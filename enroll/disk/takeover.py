@@ -17,11 +17,8 @@ from typing import Final
 
 from cryptography import x509
 
-from enroll import certificates, csr, leaf, trust
-from enroll.clock import UNDATED
-from enroll.errors import EnrollError
-from enroll.files import PUBLIC, SECRET
-from enroll.folder import (
+from enroll.disk.files import PUBLIC, SECRET
+from enroll.disk.folder import (
     CA_CHAIN,
     DEVICE_CRT,
     DEVICE_CSR,
@@ -31,10 +28,13 @@ from enroll.folder import (
     WIREGUARD_KEY,
     Folder,
 )
-from enroll.keys import DeviceKey, KeyFormatError, WireGuardKey
+from enroll.errors import EnrollError
+from enroll.keys import DeviceKey, KeyFormatError, WireGuardKey, csr
 from enroll.names import BridgeUrl, Fingerprint
 from enroll.record import Record
-from enroll.trust import Anchor
+from enroll.trust import certificates, leaf, paths
+from enroll.trust.clock import UNDATED
+from enroll.trust.paths import Anchor
 
 OLDER_KEY: Final = "device-key.pem"
 OLDER_LEAF: Final = "device.pem"
@@ -116,7 +116,7 @@ def _held(
     chain = tuple(c for c in older.chain if c != root)
     try:
         leaf.check(older.leaf, device_id, older.key.spki_sha256)
-        trust.check_path(older.leaf, chain, Anchor((root,)), UNDATED)
+        paths.check_path(older.leaf, chain, Anchor((root,)), UNDATED)
     except EnrollError:
         return None
     return older.leaf, chain, root

@@ -12,8 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from enroll.disk.files import read
 from enroll.errors import EnrollError
-from enroll.files import read
 from enroll.record import NAME, Record, RecordError
 
 
@@ -61,7 +61,7 @@ def inspect(folder: Path, now: datetime) -> Status:
     record: Record | None = None
     try:
         record = _record(folder)
-        from enroll import standing  # noqa: PLC0415 - loads cryptography; a folder without a flag is told at once
+        from enroll.status import standing  # noqa: PLC0415 - loads cryptography; a folder without a flag is told at once
 
         facts = standing.facts(folder, record, now)
     except EnrollError as e:

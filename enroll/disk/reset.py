@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from enroll import files, takeover
+from enroll.disk import files, takeover
+from enroll.disk.files import Disk
 from enroll.errors import StorageError
-from enroll.files import Disk
 
 _NEXT = ("enrolled", "confirmed", "device.key", "device.crt", "ca-chain.crt", "root.crt", "wg0.conf", "device.csr")
 _NAMES = ("enrolled", "device.key", "device.crt", "device.csr", "ca-chain.crt", "root.crt", "wg.key")

@@ -3,8 +3,8 @@
 Responsible for comparing certificates with fingerprints, and for checking that a chain stands in issuing order
 (signatures, basicConstraints, keyUsage, dates: RFC 5280 §6.1 as far as a fixed path needs it).
 
-Not responsible for connections (``enroll.tls``), for what time it is (``enroll.clock``), nor for what the leaf
-says about the device (``enroll.leaf``).
+Not responsible for connections (``enroll.trust.tls``), for what time it is (``enroll.trust.clock``), nor for what
+the leaf says about the device (``enroll.trust.leaf``).
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 
-from enroll.certificates import load_all, sha256, subject, validity, verify_issued
-from enroll.clock import Belief
 from enroll.errors import AnswerRejectedError, ForeignAnswerError, RootMismatchError
 from enroll.names import Fingerprint
+from enroll.trust.certificates import load_all, sha256, subject, validity, verify_issued
+from enroll.trust.clock import Belief
 
 MAX_CHAIN: Final = 6
 """Most issuing certificates between leaf and root."""

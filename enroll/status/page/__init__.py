@@ -4,7 +4,7 @@ Responsible for one address on which ``GET /`` answers the state on disk, the la
 handshake, as text or JSON. Read-only: it takes no other request, reads no body, and has nothing secret to tell. One
 connection at a time, each bounded in size and time.
 
-Not responsible for what the state is (``enroll.status``), and no part of the agent's work depends on it.
+Not responsible for what the state is (``enroll.status.report``), and no part of the agent's work depends on it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
-from enroll import lastrun
-from enroll.clock import Clock, SystemClock
 from enroll.errors import EnrollError
-from enroll.page.conversation import Answer, converse, refusal
-from enroll.page.listening import listening_on
+from enroll.status import lastrun
+from enroll.status.page.conversation import Answer, converse, refusal
+from enroll.status.page.listening import listening_on
+from enroll.trust.clock import Clock, SystemClock
 from enroll.tunnel.interface import show
 from enroll.tunnel.machine import LinuxMachine, Machine
 
@@ -99,7 +99,7 @@ class _Page:
         return as_json if "application/json" in headers.get("accept", "") else as_text
 
     def _make(self) -> tuple[Answer, Answer]:
-        from enroll.status import inspect  # noqa: PLC0415 - loads cryptography; a wrong address is told before
+        from enroll.status.report import inspect  # noqa: PLC0415 - loads cryptography; a wrong address is told before
 
         last, tunnel = lastrun.read(self._run_dir), self._tunnel()
         try:

@@ -3,7 +3,7 @@
 Responsible for loading certificates, for the few facts the agent reads from any of them, and for the signature
 of one certificate by another. Every call that a version in use lacks, or warns about, is hidden here.
 
-Not responsible for whether a certificate may be believed (``enroll.trust``).
+Not responsible for whether a certificate may be believed (``enroll.trust.paths``).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ device without a battery starts in 1970, another one in 2106, and the clock may 
 pinned root decides trust, never the clock; dates are left unchecked only while the system's clock is below a
 floor that has certainly passed, or beyond the end of the pinned root, and no server's time is believed yet.
 
-Not responsible for checking any date (``enroll.trust``).
+Not responsible for checking any date (``enroll.trust.paths``).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from enroll import built
 
 if TYPE_CHECKING:  # reading a clock must not load cryptography
-    from enroll.certificates import Validity
+    from enroll.trust.certificates import Validity
 
 BUILT_AT: Final = built.BUILT_AT
 """The floor that every build has."""

@@ -5,7 +5,7 @@ system's clock only, and cannot be told another time from Python. Where that clo
 alone (signatures, names and the anchor are checked all the same), and the dates of the server's certificates are
 compared with the belief at the end of the handshake, before anything is sent.
 
-Not responsible for what the belief is (``enroll.clock``), nor for connecting.
+Not responsible for what the belief is (``enroll.trust.clock``), nor for connecting.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import ssl
 from datetime import datetime
 from typing import Any, Final
 
-from enroll.certificates import load_der, pem, validity
-from enroll.clock import Belief
-from enroll.trust import Anchor
+from enroll.trust.certificates import load_der, pem, validity
+from enroll.trust.clock import Belief
+from enroll.trust.paths import Anchor
 
 _NO_CHECK_TIME: Final = 0x200000
 """``X509_V_FLAG_NO_CHECK_TIME`` of OpenSSL 1.1 and later, which Python's ssl does not name."""

@@ -1,7 +1,7 @@
 """What the device demands of its own certificate before it believes in it.
 
 Responsible for the leaf alone: own key, own name, client authentication and nothing of a server.
-Not responsible for who signed it and when (``enroll.trust``).
+Not responsible for who signed it and when (``enroll.trust.paths``).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Responsible for proxies, TLS and HTTP/1.1 under one deadline for all of them together, and for an upper bound of
 what is read. Every failure becomes one of the agent's errors, and no error's text holds a body or a password.
 
-Not responsible for what an answer means (``enroll.transport``), nor for whom a TLS context trusts.
+Not responsible for what an answer means (``enroll.network.transport``), nor for whom a TLS context trusts.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from http import HTTPStatus
 from typing import Final, cast
 from urllib.parse import urlsplit
 
-from enroll import dial
 from enroll.errors import ForeignAnswerError, UnreachableError
 from enroll.names import HostPort
-from enroll.proxy import Proxy, ProxyVariableError, proxy_for
+from enroll.network import dial
+from enroll.network.proxy import Proxy, ProxyVariableError, proxy_for
 
 MAX_ANSWER: Final = 1024 * 1024
 """Largest body that is read, in bytes."""
