@@ -296,10 +296,18 @@ def test_over_tcp_only_this_machine_by_its_own_name(folder: Path, host: str) -> 
 
 def test_a_process_that_is_told_to_end_takes_its_socket_away(folder: Path) -> None:
     path = folder.parent / "s"
-    code = f"from pathlib import Path; from enroll.status import page; page.serve('unix:{path}', Path({str(folder)!r}), None)"
+    code = f"import pathlib; from enroll.status import page; page.serve('unix:{path}', pathlib.Path({str(folder)!r}), None)"
     process = subprocess.Popen([sys.executable, "-c", code])
+
+    def answers() -> bool:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(path))
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            return connection.recv(4) == b"HTTP"
+        return False
+
     try:
-        until(path.is_socket)
+        until(answers)
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
