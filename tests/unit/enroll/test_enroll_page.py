@@ -296,7 +296,8 @@ def test_over_tcp_only_this_machine_by_its_own_name(folder: Path, host: str) -> 
 
 def test_a_process_that_is_told_to_end_takes_its_socket_away(folder: Path) -> None:
     path = folder.parent / "s"
-    code = f"import pathlib; from enroll.status import page; page.serve('unix:{path}', pathlib.Path({str(folder)!r}), None)"
+    served = f"'unix:{path}', pathlib.Path({str(folder)!r}), None"
+    code = f"import pathlib; from enroll.status import page; page.serve({served})"
     process = subprocess.Popen([sys.executable, "-c", code])
 
     def answers() -> bool:
