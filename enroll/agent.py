@@ -123,13 +123,17 @@ class Agent:
         except StoppedError as e:
             last = self._stopped(action, e)
         except TryAgainError as e:
-            if e.ends_run and action not in _OPTIONAL:
+            if e.ends_run and not self._can_do_without(action):
                 raise
             refused = isinstance(e, BrokerError) and e.refused
             last = self._failed(action, e)
         if action not in _ELSEWHERE and not (action in _LOOKING and last is Last.WELL):
             self._deeds.look()
         self._progress = self._progress.after(action, last, refused=refused)
+
+    def _can_do_without(self, action: Action) -> bool:
+        held = self._deeds.seen.enrollment is not None
+        return action in _OPTIONAL or (action is Action.SET_ASIDE and held)
 
     def _stopped(self, action: Action, error: StoppedError) -> Last:
         if error.problem is not Code.RETIRED and self._deeds.seen.enrollment is not None:

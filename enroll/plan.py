@@ -117,6 +117,7 @@ class Progress:
     last: Last = Last.WELL
     anchored: bool = False
     """The pinned root is at hand."""
+    set_aside: Phase = Phase.UNTRIED
     renewal: Phase = Phase.UNTRIED
     activation: Phase = Phase.UNTRIED
     refresh: Phase = Phase.UNTRIED
@@ -154,6 +155,7 @@ _ESSENTIAL: Final = frozenset({Action.FETCH_ROOT, Action.ENROLL})
 
 _SETTLES: Final[Mapping[Action, str]] = MappingProxyType(
     {
+        Action.SET_ASIDE: "set_aside",
         Action.ENROLL: "refresh",
         Action.REFRESH: "refresh",
         Action.MAKE_NEXT_KEY: "renewal",
@@ -200,7 +202,13 @@ _HAS: Final = (Identity.PARTIAL, Identity.HELD)
 RULES: Final = (
     _rule(Action.STOP, "the bridge said a final word; only a person can go on", last=Last.FINAL),
     _rule(Action.PROMOTE, "the bridge has confirmed the new pair: forward is the only way", next=Next.CONFIRMED),
-    _rule(Action.SET_ASIDE, "never trusted, never silently deleted", unfit=True),
+    _rule(Action.SET_ASIDE, "never trusted, never silently deleted", unfit=True, identity=Identity.NONE),
+    _rule(
+        Action.SET_ASIDE,
+        "never trusted, never silently deleted; where the disk refuses, the identity that holds goes on",
+        unfit=True,
+        set_aside=(Phase.UNTRIED, Phase.DONE),
+    ),
     _rule(Action.TAKE_OVER, "the device has an identity already; it is not enrolled twice", older=True),
     # -- no identity yet --------------------------------------------------------------------------------
     _rule(Action.LATER, "the wait does not fit into this run", identity=Identity.NONE, last=Last.EXHAUSTED),

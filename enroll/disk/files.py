@@ -109,6 +109,11 @@ def _descriptor(path: Path, flags: int) -> Iterator[int]:
         os.close(descriptor)
 
 
+def beside(path: Path) -> Path:
+    """Return the name under which the file's next content is written before it takes its place."""
+    return path.with_name(f".{path.name}.new")
+
+
 def write(disk: Disk, path: Path, data: bytes, mode: int) -> bool:
     """Put the data under the name so that a crash leaves the old file or the new one, never a part.
 
@@ -118,20 +123,20 @@ def write(disk: Disk, path: Path, data: bytes, mode: int) -> bool:
     :returns: whether anything was written.
     :raises StorageError: the folder cannot be written; the old file is untouched.
     """
-    beside = path.with_name(f".{path.name}.new")
+    new = beside(path)
     try:
         there = _is_there(path, data, mode)
         if not there:
-            disk.remove(beside)
-            disk.create(beside, data, mode)
-            disk.sync(beside)
-            disk.rename(beside, path)
+            disk.remove(new)
+            disk.create(new, data, mode)
+            disk.sync(new)
+            disk.rename(new, path)
         else:
             disk.sync(path)  # it may be from a run that was killed before it came to that
         disk.sync_folder(path.parent)
     except OSError as e:
         with contextlib.suppress(OSError):
-            disk.remove(beside)
+            disk.remove(new)
         raise StorageError(f"cannot write {path}: {_why(e, path.parent)}") from e
     return not there
 

@@ -13,7 +13,7 @@ from enroll.disk import files, takeover
 from enroll.disk.files import Disk
 from enroll.errors import StorageError
 
-_NEXT = ("enrolled", "confirmed", "device.key", "device.crt", "ca-chain.crt", "root.crt", "wg0.conf", "device.csr")
+_NEXT = ("enrolled", "confirmed", "device.key", "device.crt", "ca-chain.crt", "root.crt", "device.csr")
 _NAMES = ("enrolled", "device.key", "device.crt", "device.csr", "ca-chain.crt", "root.crt", "wg.key")
 
 
@@ -24,17 +24,24 @@ def forget(folder: Path, disk: Disk, interface: str) -> list[str]:
     :raises StorageError: a file cannot be removed; run it again.
     """
     conf = f"{interface}.conf"
-    names = [*_NAMES[:2], *(f"next/{name}" for name in _NEXT), *_NAMES[2:], conf, *takeover.OLDER_NAMES]
+    names = [*_NAMES[:2], *(f"next/{name}" for name in (*_NEXT, conf)), *_NAMES[2:], conf, *takeover.OLDER_NAMES]
     removed: list[str] = []
     with files.locked(disk, folder):
         for name in names:
             path = folder / name
-            if not path.exists() and not path.is_symlink():
-                continue
-            try:
-                disk.remove(path)
-                disk.sync_folder(path.parent)
-            except OSError as e:
-                raise StorageError(f"cannot remove {path}: {e.strerror or e}; check permissions") from e
-            removed.append(name)
+            if _gone(disk, path):
+                removed.append(name)
+            _gone(disk, files.beside(path))  # what a crash left of a write may be a key
     return removed
+
+
+def _gone(disk: Disk, path: Path) -> bool:
+    """Remove the file if it is there; return whether it was."""
+    if not path.exists() and not path.is_symlink():
+        return False
+    try:
+        disk.remove(path)
+        disk.sync_folder(path.parent)
+    except OSError as e:
+        raise StorageError(f"cannot remove {path}: {e.strerror or e}; check permissions") from e
+    return True

@@ -42,6 +42,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "due": tuple(Due),
     "last": tuple(Last),
     "anchored": (False, True),
+    "set_aside": tuple(Phase),
     "renewal": tuple(Phase),
     "activation": tuple(Phase),
     "refresh": tuple(Phase),
@@ -93,7 +94,7 @@ def outcomes(world: World) -> Iterator[World]:
     ends = [Last.WELL]
     if action in _ASKING:
         ends = [Last.WELL, Last.EXHAUSTED, Last.FINAL] + ([Last.AGAIN] if action in _REPEATED else [])
-    elif action in _FAILING:
+    elif action in _FAILING or (action is Action.SET_ASIDE and world.found.identity is not Identity.NONE):
         ends = [Last.WELL, Last.EXHAUSTED]
     for last, refused in product(ends, (False, True) if action is Action.CONNECT else (False,)):
         after = world.progress.after(action, last, refused=refused)
@@ -111,6 +112,8 @@ def _effects(  # noqa: C901, PLR0912 - one case for each action
     match action:
         case Action.PROMOTE:
             yield replace(found, identity=Identity.HELD, next=Next.NONE, keys=Keys.READY), Due.NOT_YET
+        case Action.SET_ASIDE if not well:
+            yield found, due
         case Action.SET_ASIDE:
             for keys, identity in product(Keys, {Identity.NONE, found.identity}):
                 yield replace(found, unfit=False, keys=keys, identity=identity), due

@@ -290,6 +290,7 @@ def test_reset_forgets_everything_and_the_next_run_has_a_new_key(device: Any) ->
     device.run()
     first = device.read("device.key")
     device.run(renew_now=True)
+    (device.folder / ".device.key.new").write_bytes(first)
     removed = reset.forget(device.folder, PosixDisk(), "wg0")
     assert removed[:2] == ["enrolled", "device.key"]
     assert {path.name for path in device.folder.iterdir()} == {"next"}
@@ -304,3 +305,18 @@ def test_reset_also_forgets_what_would_be_taken_over_again(older: Any) -> None:
     assert takeover.OLDER_KEY not in older.files()
     older.run()
     assert "taken_over" not in older.names()
+
+
+def test_a_disk_that_refuses_to_set_a_file_aside_holds_no_identity_up(device: Any) -> None:
+    class ReadOnly(PosixDisk):
+        def rename(self, source: Any, target: Any) -> None:
+            raise OSError(30, "Read-only file system")
+
+    device.run()
+    (device.folder / "wg0.conf").write_bytes(b"torn")
+    device.events.clear()
+    device.disk = ReadOnly()
+    device.run()
+    assert device.event("postponed")["code"] == "storage"
+    assert "mqtt" in device.names()
+    assert device.read("wg0.conf") == b"torn"

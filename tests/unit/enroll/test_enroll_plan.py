@@ -111,10 +111,12 @@ def test_a_confirmed_pair_only_goes_forward() -> None:
             assert action is Action.PROMOTE
 
 
-def test_nothing_unfit_is_ever_used() -> None:
+def test_nothing_unfit_stays_where_the_disk_lets_it_go() -> None:
+    """An identity goes on beside a file that cannot be set aside; without one, nothing is done before it is."""
     for world, action in reachable().items():
-        if world.found.unfit and world.found.next is not Next.CONFIRMED:
-            assert action in {Action.SET_ASIDE, Action.STOP}
+        if world.found.unfit and world.found.next is not Next.CONFIRMED and action is not Action.STOP:
+            refused = world.found.identity is not Identity.NONE and world.progress.set_aside is Phase.FAILED
+            assert (action is Action.SET_ASIDE) or refused
 
 
 def test_waiting_for_the_broker_holds_neither_tunnel_nor_activation_up() -> None:
