@@ -8,6 +8,11 @@ from typing import Final
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
+
+# How fast a machine is, and whether Hypothesis has its tables already, decides nothing here.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 _COUNT: Final = "count: "
 

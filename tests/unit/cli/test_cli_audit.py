@@ -54,7 +54,7 @@ def iot_bridge(*arguments: str | Path) -> Done:
 @pytest.fixture(autouse=True)
 def _console_as_it_was() -> Iterator[None]:
     yield
-    rendering.console.file = sys.stdout
+    rendering.console.file = None  # type: ignore[assignment] # whatever sys.stdout is at the time
 
 
 def served(data: Path) -> None:
