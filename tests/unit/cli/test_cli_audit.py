@@ -9,7 +9,6 @@ import json
 import re
 import sqlite3
 import stat
-import sys
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
