@@ -75,8 +75,9 @@ class Sequencer:
     async def finish(self) -> None:
         """Seal what is left, within reason, and let another process have the turn at once."""
         for _ in range(_LAST_BATCHES):
-            if not await self._try():
-                break
+            before = self._turn
+            if not await self._try() and self._turn is before:
+                break  # nothing is left; a turn that was lost to a commit of our own is taken once more
         if self._turn is None:
             return
         self._turn = None

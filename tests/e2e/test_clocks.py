@@ -118,9 +118,9 @@ def test_another_root_and_another_name_are_refused_whatever_the_clock(
     device = tenant.device("wary")
 
     wrong = device.run(budget=2, **shifted(WRONG[year]), STEP_CA_FINGERPRINT="ab" * 32)
-    assert (wrong.status, wrong.event("stopped")["code"]) == (75, "not_found"), wrong.errors
+    assert (wrong.status, wrong.event("stopped")["code"]) == (75, "root_mismatch"), wrong.errors
     other = device.run(budget=2, **shifted(WRONG[year]), BRIDGE_API_URL=stranger.url)
-    assert (other.status, other.event("stopped")["code"]) == (75, "not_found"), other.errors
+    assert (other.status, other.event("stopped")["code"]) == (75, "root_mismatch"), other.errors
     root = device.path("root.crt")
     root.write_text(tenant.root_pem)
     other = device.run(budget=2, **shifted(WRONG[year]), BRIDGE_API_URL=stranger.url)

@@ -50,7 +50,7 @@ FILL = [
 ]
 VALUES: dict[str, Any] = {
     **dict.fromkeys(("now", "until", "deadline", "free_at", "next_at", "settled_at", "at", "address"), 5),
-    **dict.fromkeys(("not_before", "not_after", "epoch", "generation", "hints", "most"), 5),
+    **dict.fromkeys(("not_before", "not_after", "epoch", "generation", "hints", "most", "sequence", "end"), 5),
     **dict.fromkeys(("proven", "taken", "foreign_object", "agreed"), True),
     "system": "thingsboard",
     "wanted": "present",
