@@ -151,6 +151,21 @@ def _is_there(path: Path, data: bytes, mode: int) -> bool:
         return False
 
 
+def remove(disk: Disk, path: Path) -> bool:
+    """Remove a file and bring that to the medium; return whether it was there.
+
+    :raises StorageError: it cannot be removed.
+    """
+    if not path.exists() and not path.is_symlink():
+        return False
+    try:
+        disk.remove(path)
+        disk.sync_folder(path.parent)
+    except OSError as e:
+        raise StorageError(f"cannot remove {path}: {e.strerror or e}; check permissions") from e
+    return True
+
+
 def read(path: Path) -> bytes | None:
     """Return the file's content, or ``None`` if there is none.
 

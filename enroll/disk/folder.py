@@ -16,7 +16,6 @@ from enroll import record
 from enroll.answer import Identity
 from enroll.disk import files
 from enroll.disk.files import PUBLIC, SECRET, Disk
-from enroll.errors import StorageError
 from enroll.keys import DeviceKey, KeyFormatError, KeyProvider, WireGuardKey, csr
 from enroll.trust import certificates
 
@@ -40,6 +39,11 @@ class Keys:
     device: DeviceKey
     wireguard: WireGuardKey
     csr: bytes
+
+
+def holds_key(conf: bytes, key: WireGuardKey) -> bool:
+    """Return whether the tunnel's configuration is for this private key."""
+    return _PRIVATE_KEY + key.private.encode() in conf.splitlines()
 
 
 class Folder:
@@ -133,14 +137,7 @@ class Folder:
 
         :raises StorageError: it cannot be removed.
         """
-        path = self.path / name
-        if not path.exists() and not path.is_symlink():
-            return
-        try:
-            self.disk.remove(path)
-            self.disk.sync_folder(path.parent)
-        except OSError as e:
-            raise StorageError(f"cannot remove {path}: {e.strerror or e}; check permissions") from e
+        files.remove(self.disk, self.path / name)
 
     def parsed(self, name: str, read: Callable[[bytes], T]) -> T | None:
         """Return a file as a value, or ``None`` if there is none; ``read`` raises what it raises."""

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from enroll.disk import files, takeover
 from enroll.disk.files import Disk
-from enroll.errors import StorageError
 
 _NEXT = ("enrolled", "confirmed", "device.key", "device.crt", "ca-chain.crt", "root.crt", "device.csr")
 _NAMES = ("enrolled", "device.key", "device.crt", "device.csr", "ca-chain.crt", "root.crt", "wg.key")
@@ -29,19 +28,7 @@ def forget(folder: Path, disk: Disk, interface: str) -> list[str]:
     with files.locked(disk, folder):
         for name in names:
             path = folder / name
-            if _gone(disk, path):
+            if files.remove(disk, path):
                 removed.append(name)
-            _gone(disk, files.beside(path))  # what a crash left of a write may be a key
+            files.remove(disk, files.beside(path))  # what a crash left of a write may be a key
     return removed
-
-
-def _gone(disk: Disk, path: Path) -> bool:
-    """Remove the file if it is there; return whether it was."""
-    if not path.exists() and not path.is_symlink():
-        return False
-    try:
-        disk.remove(path)
-        disk.sync_folder(path.parent)
-    except OSError as e:
-        raise StorageError(f"cannot remove {path}: {e.strerror or e}; check permissions") from e
-    return True

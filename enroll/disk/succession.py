@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -290,11 +289,3 @@ def drop(folder: Folder) -> None:
                 folder.disk.sync_folder(folder.next)
     except OSError as e:
         raise StorageError(f"cannot clear {folder.next}: {e.strerror or e}; check permissions") from e
-
-
-def set_aside(folder: Folder, unfit: Unfit, now: datetime) -> str:
-    """Rename an unfit file to a dated name and return it.
-
-    :raises StorageError: the folder cannot be written.
-    """
-    return files.set_aside(folder.disk, unfit.path, now)

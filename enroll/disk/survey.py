@@ -16,7 +16,18 @@ from typing import Any, TypeVar
 from cryptography import x509
 
 from enroll.disk import succession, takeover
-from enroll.disk.folder import CA_CHAIN, DEVICE_CRT, DEVICE_CSR, DEVICE_KEY, FLAG, ROOT_CRT, WIREGUARD_KEY, Folder, Keys
+from enroll.disk.folder import (
+    CA_CHAIN,
+    DEVICE_CRT,
+    DEVICE_CSR,
+    DEVICE_KEY,
+    FLAG,
+    ROOT_CRT,
+    WIREGUARD_KEY,
+    Folder,
+    Keys,
+    holds_key,
+)
 from enroll.disk.succession import Pair, Unfit
 from enroll.disk.takeover import Older
 from enroll.errors import ConfigurationError, EnrollError
@@ -232,7 +243,7 @@ class _Look:
             return
         path = self._folder.wireguard_conf
         content = self._folder.read(path.name)
-        if content is not None and f"PrivateKey = {self._wireguard.private}".encode() not in content.splitlines():
+        if content is not None and not holds_key(content, self._wireguard):
             self._unfit.append(Unfit(path, "does not hold this device's WireGuard key"))
 
     def _enrollment(self) -> Enrollment | None:

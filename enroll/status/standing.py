@@ -12,10 +12,10 @@ from typing import Any
 
 from enroll import schedule
 from enroll.disk.files import read
-from enroll.disk.folder import CA_CHAIN, DEVICE_CRT, DEVICE_KEY, FLAG, NEXT, ROOT_CRT, WIREGUARD_KEY
+from enroll.disk.folder import CA_CHAIN, DEVICE_CRT, DEVICE_KEY, FLAG, NEXT, ROOT_CRT, WIREGUARD_KEY, holds_key
 from enroll.disk.survey import summary
 from enroll.errors import EnrollError
-from enroll.keys import KeyFormatError, WireGuardKey
+from enroll.keys import KeyFormatError, WireGuardKey, kinds
 from enroll.plan import Due
 from enroll.record import Record, rfc3339
 from enroll.trust import certificates, leaf, paths
@@ -63,8 +63,7 @@ def _check_tunnel(folder: Path, record: Record) -> None:
         raise _Missing(f"{WIREGUARD_KEY} {e}") from e
     if record.address is None:
         return
-    lines = [line for path in folder.glob("*.conf") for line in (read(path) or b"").splitlines()]
-    if f"PrivateKey = {own.private}".encode() not in lines:
+    if not any(holds_key(read(path) or b"", own) for path in folder.glob("*.conf")):
         raise _Missing("the tunnel's configuration is missing or not this device's")
 
 
@@ -73,7 +72,7 @@ def _own_spki(folder: Path, carried: str) -> str:
     content = read(folder / DEVICE_KEY)
     if content is None:
         raise _Missing(f"{DEVICE_KEY} is missing")
-    if b"TSS2 PRIVATE KEY" in content or b"pkcs11:" in content:
+    if kinds.kind(content) in {"tpm", "pkcs11"}:
         return carried
     from enroll.keys.file import FileKeys  # noqa: PLC0415 - only where the key is in a file
 

@@ -22,28 +22,9 @@ from bridge.model.identity import DeviceId, Fingerprint
 from bridge.model.records import Installation, System
 from bridge.ports.registry import Entry
 from bridge.store.open import RegistryStore, open_registry
-from compose.real.postgresql import RealPostgresql
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 INSTALLATION = "0123456789abcdef"
-
-
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[RealPostgresql]:
-    with RealPostgresql() as server:
-        yield server
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.real)])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str | Path]:
-    """An empty database: a path, or a URL."""
-    if request.param == "sqlite":
-        yield tmp_path / "registry.db"
-        return
-    server: RealPostgresql = request.getfixturevalue("cluster")
-    url = server.create_database()
-    yield url
-    server.drop_database(url)
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
@@ -19,30 +19,11 @@ from bridge.model.facts import Csr, EnrollmentRequest, Lost, NewAttempt, SignedL
 from bridge.model.identity import DeviceId, Fingerprint, Pem, Serial, WireGuardKey
 from bridge.model.records import Installation, Kind, System
 from bridge.store.open import RegistryStore, open_registry
-from compose.real.postgresql import RealPostgresql
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 QUARANTINE = timedelta(hours=1)
 SIGN = timedelta(seconds=15)
 ALL = frozenset(System)
-
-
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[RealPostgresql]:
-    with RealPostgresql() as server:
-        yield server
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.real)])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str | Path]:
-    """An empty database: a path, or a URL."""
-    if request.param == "sqlite":
-        yield tmp_path / "registry.db"
-        return
-    server: RealPostgresql = request.getfixturevalue("cluster")
-    url = server.create_database()
-    yield url
-    server.drop_database(url)
 
 
 @dataclass
